@@ -1,0 +1,1 @@
+"""The doing: schedules steps, journals events, recovers executions. Knows contracts, never adapters."""

@@ -1,0 +1,49 @@
+"""The door to the coordinators: how those who accept requests reach those who own executions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from agentflow.engine.stream import StreamItem
+from agentflow.execution.journal import Submission
+
+Json = Any
+
+
+class Door(Protocol):
+    """Reaches coordinators by id. In-process for ``--local``, Ray actors otherwise."""
+
+    async def accept(self, submission: Submission) -> None:
+        """Returns when the execution is committed. Tries the coordinators in the order of a
+        rendezvous hash of the id, always with the same id.
+
+        Raises StoreUnavailable when none could commit it; Conflict when the id exists.
+        """
+        ...
+
+    def watch(
+        self, owner: str, execution_id: str, after: int
+    ) -> AsyncIterator[Sequence[StreamItem]]:
+        """Durable events with a greater seq, then what follows, live, with token deltas.
+
+        Ends after the terminal event, or when the owner no longer owns the execution or is gone:
+        the caller then looks at the journal and the row again.
+        """
+        ...
+
+    async def nudge(self, owner: str, execution_id: str) -> None:
+        """Hint that a command waits for this execution; losing it costs at most a second."""
+        ...
+
+    async def metrics(self) -> dict[str, str]:
+        """Prometheus text of every live coordinator, by its id."""
+        ...
+
+    async def coordinators(self) -> list[dict[str, Json]]:
+        """``{id, alive, active, pid, node}`` of every coordinator."""
+        ...
+
+    async def close(self) -> None:
+        """Let go; executions go on."""
+        ...

@@ -1,0 +1,61 @@
+"""What a watcher of an execution receives, and the fan-out to watchers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from agentflow.execution.journal import Recorded
+
+
+class TokenDelta(msgspec.Struct, frozen=True, tag=True):
+    """A piece of a model's reply: sent at once, never stored, void when its attempt is.
+
+    ``offset`` counts the characters of the attempt's text that came before it.
+    """
+
+    step: str
+    attempt: int
+    offset: int
+    text: str
+
+
+StreamItem = Recorded | TokenDelta
+
+
+class Stream:
+    """The watchers of one execution. Each has a bounded queue; one that lags too far is cut off
+    (``None`` is its last item) and reconnects from the journal, so a slow reader never holds memory.
+    """
+
+    LIMIT = 10_000
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Sequence[StreamItem] | None]] = set()
+
+    def subscribe(self) -> asyncio.Queue[Sequence[StreamItem] | None]:
+        queue: asyncio.Queue[Sequence[StreamItem] | None] = asyncio.Queue()
+        self._queues.add(queue)
+        return queue
+
+    def unsubscribe(self, queue: asyncio.Queue[Sequence[StreamItem] | None]) -> None:
+        self._queues.discard(queue)
+
+    def publish(self, items: Sequence[StreamItem]) -> None:
+        for queue in tuple(self._queues):
+            if queue.qsize() >= self.LIMIT:
+                self._queues.discard(queue)
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(items)
+
+    def end(self) -> None:
+        """Tell every watcher that nothing follows here."""
+        for queue in self._queues:
+            queue.put_nowait(None)
+        self._queues.clear()
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)

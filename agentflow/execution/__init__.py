@@ -1,0 +1,1 @@
+"""What happens: events, the fold of them, and the decisions on them. Pure."""

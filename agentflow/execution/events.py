@@ -1,0 +1,220 @@
+"""What can happen to an execution: one tagged union; the tags are the wire's event types.
+
+An event is stored whole, as JSON, in the journal row's payload; ``kind``, ``step``, ``attempt`` and
+``generation`` are also columns. Events record the choices that were made (edges taken, results), so
+folding them never evaluates an expression, a template or node code.
+Times (``at``) are seconds since the Unix epoch, UTC, read by the engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agentflow.errors import StoreError
+
+Json = Any
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of one model call. ``estimated`` when the provider reported none."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+class ModelCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One billed call of a model: what it used and cost (US dollars, six places)."""
+
+    source: str
+    provider: str
+    model: str
+    usage: Usage = Usage()
+    cost: float = 0.0
+
+
+class Worker(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an attempt ran: process id, cluster node, pool name; ``seconds`` is its duration there."""
+
+    pid: int
+    node: str = ""
+    pool: str = ""
+    seconds: float = 0.0
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step error as data. ``after``: seconds the other side asked us to wait."""
+
+    type: str
+    message: str
+    retryable: bool = False
+    uncounted: bool = False
+    after: float | None = None
+
+
+class _Base(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    at: float
+
+
+class _StepBase(_Base, frozen=True, kw_only=True, omit_defaults=True):
+    step: str
+    attempt: int = 1
+    generation: int = 0
+
+
+class ExecutionCreated(_Base, frozen=True, kw_only=True, tag="execution.created"):
+    """Accepted: the caller has the id only after this is committed."""
+
+    execution_id: str
+    tenant: str
+    content_hash: str
+    initial_state: dict[str, Json]
+    metadata: dict[str, Json] = {}
+
+
+class ExecutionStarted(_Base, frozen=True, kw_only=True, tag="execution.started"):
+    """The first step was released."""
+
+
+class ExecutionResumed(_Base, frozen=True, kw_only=True, tag="execution.resumed"):
+    """The execution goes on after it waited, or by an operator's retry or release."""
+
+    reason: str = ""
+
+
+class ExecutionCompleted(_Base, frozen=True, kw_only=True, tag="execution.completed"):
+    """Every step is over and none failed the execution; ``output`` is the published result."""
+
+    output: Json = None
+
+
+class ExecutionFailed(_Base, frozen=True, kw_only=True, tag="execution.failed"):
+    """A step failed the execution; its partial state is kept. ``node_id`` names the node at fault."""
+
+    error: ErrorInfo
+    node_id: str | None = None
+
+
+class ExecutionCancelled(_Base, frozen=True, kw_only=True, tag="execution.cancelled"):
+    """Cancelled by a caller."""
+
+    reason: str = ""
+
+
+class ExecutionTimedOut(_Base, frozen=True, kw_only=True, tag="execution.timed_out"):
+    """The execution passed ``settings.timeout_s``; ``limit_s`` is that limit."""
+
+    limit_s: float
+
+
+class StepStarted(_StepBase, frozen=True, kw_only=True, tag="step.started"):
+    """An attempt leaves for a worker. ``counted``: indices of the incoming edges that released it.
+
+    Steps that run inside the coordinator are recorded by their terminal event alone.
+    """
+
+    counted: tuple[int, ...] = ()
+
+
+class StepRetrying(_StepBase, frozen=True, kw_only=True, tag="step.retrying"):
+    """The attempt ended without a result; another one starts at ``at`` + ``delay_s``."""
+
+    error: ErrorInfo
+    delay_s: float = 0.0
+    calls: tuple[ModelCall, ...] = ()
+
+
+class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
+    """The step has a result. ``taken``: indices of the outgoing edges chosen; the others are skipped.
+
+    ``started_at`` is set for steps that run inside the coordinator (they have no step.started).
+    """
+
+    result: Json = None
+    delta: dict[str, Json] = {}
+    taken: tuple[int, ...] = ()
+    calls: tuple[ModelCall, ...] = ()
+    worker: Worker | None = None
+    started_at: float | None = None
+
+
+class StepFailed(_StepBase, frozen=True, kw_only=True, tag="step.failed"):
+    """The step failed for good. ``policy`` (fail, continue, skip) is what was applied."""
+
+    error: ErrorInfo
+    policy: str = "fail"
+    taken: tuple[int, ...] = ()
+    calls: tuple[ModelCall, ...] = ()
+    worker: Worker | None = None
+
+
+class StepSkipped(_StepBase, frozen=True, kw_only=True, tag="step.skipped"):
+    """No incoming edge was taken; its outgoing edges are skipped."""
+
+
+class StepCancelled(_StepBase, frozen=True, kw_only=True, tag="step.cancelled"):
+    """The step was open when the execution ended early."""
+
+
+class StepTimedOut(_StepBase, frozen=True, kw_only=True, tag="step.timed_out"):
+    """The step passed the node's ``timeout_s``. ``policy`` as in step.failed."""
+
+    limit_s: float
+    policy: str = "fail"
+    taken: tuple[int, ...] = ()
+
+
+class StepLate(_StepBase, frozen=True, kw_only=True, tag="step.late"):
+    """A result that came after the step's terminal event: its usage counts, its value is never used."""
+
+    calls: tuple[ModelCall, ...] = ()
+
+
+Event = (
+    ExecutionCreated
+    | ExecutionStarted
+    | ExecutionResumed
+    | ExecutionCompleted
+    | ExecutionFailed
+    | ExecutionCancelled
+    | ExecutionTimedOut
+    | StepStarted
+    | StepRetrying
+    | StepCompleted
+    | StepFailed
+    | StepSkipped
+    | StepCancelled
+    | StepTimedOut
+    | StepLate
+)
+
+TERMINAL_EXECUTION = (ExecutionCompleted, ExecutionFailed, ExecutionCancelled, ExecutionTimedOut)
+TERMINAL_STEP = (StepCompleted, StepFailed, StepSkipped, StepCancelled, StepTimedOut)
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_encoder = msgspec.json.Encoder()
+
+
+def kind(event: Event) -> str:
+    """The event's type on the wire and in the journal."""
+    return str(event.__struct_config__.tag)
+
+
+def encode(event: Event) -> bytes:
+    """The journal payload."""
+    return _encoder.encode(event)
+
+
+def decode(payload: bytes) -> Event:
+    """The event of a journal payload. Raises StoreError when it is not one this version knows."""
+    try:
+        return _decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"The journal holds an event this version cannot read: {error}") from error

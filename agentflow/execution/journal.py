@@ -1,0 +1,160 @@
+"""The journal's contract: accept, append (fenced), read; enter, heartbeat, claim, release.
+
+The rows of one execution are numbered by its single owner and committed in that order; after any crash
+the durable rows are a gap-free prefix. Every write proves the owner's lease and epoch in the statement
+that inserts, by the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from agentflow.execution.events import Event
+
+Json = Any
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event as it stands in the journal; ``seq`` counts from 1, gap-free."""
+
+    seq: int
+    event: Event
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to execute: what the API hands to a coordinator. ``spec`` is the normalised spec."""
+
+    execution_id: str
+    tenant: str
+    content_hash: str
+    spec: dict[str, Json]
+    initial_state: dict[str, Json] = {}
+    metadata: dict[str, Json] = {}
+    workflow_name: str | None = None
+    priority: int = 3
+    trace_id: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an execution ended: what its row keeps. Times in seconds since the epoch."""
+
+    status: str
+    final_state: dict[str, Json]
+    output: Json = None
+    error: dict[str, Json] | None = None
+    tokens_used: int = 0
+    cost: float = 0.0
+    execution_time: float = 0.0
+    nodes_executed: int = 0
+    ended_at: float = 0.0
+    steps: tuple[dict[str, Json], ...] = ()
+    """Rows of the ``steps`` projection."""
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive events of one execution, written in one transaction with what belongs to them.
+
+    ``accept``: creates the execution's row (and keeps its spec). ``outcome``: closes it.
+    ``commands``: ids of the command rows that these events answer; they are deleted with the insert.
+    """
+
+    execution_id: str
+    tenant: str
+    first_seq: int
+    events: tuple[Event, ...]
+    accept: Submission | None = None
+    outcome: Outcome | None = None
+    commands: tuple[int, ...] = ()
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution that now belongs to the caller, with what is needed to fold and go on."""
+
+    execution_id: str
+    tenant: str
+    content_hash: str
+    spec: dict[str, Json]
+    strikes: int = 0
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller's promise-by-insert (only ``cancel`` so far) that the owner turns into events."""
+
+    id: int
+    execution_id: str
+    kind: str
+    payload: dict[str, Json] = {}
+
+
+class Journal(Protocol):
+    """The durable truth, as one coordinator uses it. ``epoch`` is the fence."""
+
+    async def enter(self) -> int:
+        """Start, or return after a lapse: always a new epoch, which fences every former self."""
+        ...
+
+    async def append(self, batch: Sequence[Append]) -> None:
+        """Commit all of it, or none.
+
+        Raises FencedOut when the lease or one of the executions is no longer ours, Conflict when an
+        accepted id exists already, StoreUnavailable when the database is away and nothing is known
+        about the commit (call :meth:`last_seq` before sending again).
+        """
+        ...
+
+    async def last_seq(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        """The last committed seq of each; 0 where there is none."""
+        ...
+
+    async def owned(self, execution_ids: Sequence[str]) -> set[str]:
+        """Those of them that this coordinator, at its present epoch, still owns."""
+        ...
+
+    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+        """The committed events with a greater seq, in order."""
+        ...
+
+    async def claim(self, limit: int) -> list[Claimed]:
+        """Take over open executions whose owner is dead or released."""
+        ...
+
+    async def commands(self, execution_ids: Sequence[str]) -> list[Command]:
+        """Waiting commands for these executions, oldest first."""
+        ...
+
+    async def release(self) -> None:
+        """Give up every execution without a strike and end the lease (a drain)."""
+        ...
+
+
+class ExecutionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution's row, for those who ask. Times in seconds since the epoch, or None."""
+
+    id: str
+    tenant: str
+    status: str
+    workflow_name: str | None = None
+    content_hash: str = ""
+    initial_state: dict[str, Json] = {}
+    final_state: dict[str, Json] | None = None
+    output: Json = None
+    error: dict[str, Json] | None = None
+    metadata: dict[str, Json] = {}
+    tokens_used: int = 0
+    cost: float = 0.0
+    execution_time: float = 0.0
+    nodes_executed: int = 0
+    priority: int = 3
+    owner: str | None = None
+    created_at: float = 0.0
+    started_at: float | None = None
+    completed_at: float | None = None
+    steps: tuple[dict[str, Json], ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether the execution has ended (an operator's retry may reopen it)."""
+        return self.status in ("completed", "failed", "cancelled", "timed_out")

@@ -1,0 +1,29 @@
+"""Names of steps and the idempotency keys of their calls."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def step_key(node_id: str, iterations: tuple[int, ...] = (), indices: tuple[int, ...] = ()) -> str:
+    """``node@2.5[17]``: iterations of the loops around the node, outermost first, then map indices."""
+    iteration = "@" + ".".join(map(str, iterations)) if iterations else ""
+    index = "[" + ".".join(map(str, indices)) + "]" if indices else ""
+    return f"{node_id}{iteration}{index}"
+
+
+def attempt_id(execution_id: str, step: str, generation: int, attempt: int) -> str:
+    """The name of one try of a step, unique in the whole installation."""
+    return f"{execution_id}/{step}/{generation}/{attempt}"
+
+
+def idempotency_key(
+    tenant: str, execution_id: str, step: str, call_index: int, generation: int
+) -> str:
+    """A digest that stays the same over attempts and owners, so that a receiver can deduplicate.
+
+    It holds neither the attempt number nor the epoch. It is a digest so that a receiver shared by
+    tenants learns no ids.
+    """
+    parts = "\x1f".join((tenant, execution_id, step, str(call_index), str(generation)))
+    return "af-" + hashlib.sha256(parts.encode()).hexdigest()[:40]

@@ -1,0 +1,117 @@
+"""What a kind of work is: the Node contract and the context that a node may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from agentflow.errors import NotSupported, SourceNotFound
+from agentflow.execution.events import ModelCall
+from agentflow.execution.keys import idempotency_key
+from agentflow.plan.plan import Field, PlanNode, PlanSource
+from agentflow.sources.base import Source
+
+Json = Any
+
+
+class StepResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step produced. ``delta``: the state fields it writes. ``result``: kept under outputs."""
+
+    result: Json = None
+    delta: dict[str, Json] = {}
+    calls: tuple[ModelCall, ...] = ()
+
+
+class StepContext:
+    """Everything a node's code may touch during one attempt.
+
+    ``view`` is a read-only record of the state fields that the node reads (plus ``outputs`` and
+    ``execution``), folded from its causal past. ``record`` is told of every billed call at once, so
+    that its cost is kept when the attempt fails later.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: PlanNode,
+        view: Mapping[str, Json],
+        fields: Mapping[str, Field],
+        tenant: str,
+        execution_id: str,
+        step: str,
+        attempt: int = 1,
+        generation: int = 0,
+        deadline: float | None = None,
+        open_source: Callable[[str], Awaitable[Source]] | None = None,
+        emit: Callable[[str], None] | None = None,
+    ) -> None:
+        self.node = node
+        self.options = node.options
+        self.view = view
+        self.fields = fields
+        self.tenant = tenant
+        self.execution_id = execution_id
+        self.step = step
+        self.attempt = attempt
+        self.generation = generation
+        self.deadline = deadline
+        self.calls: list[ModelCall] = []
+        self._open_source = open_source
+        self._emit = emit
+
+    def key(self, call_index: int = 0) -> str:
+        """The idempotency key of the step's call with this index: the same in every attempt."""
+        return idempotency_key(
+            self.tenant, self.execution_id, self.step, call_index, self.generation
+        )
+
+    def emit(self, text: str) -> None:
+        """Pass a piece of the reply to whoever watches; lost pieces are no loss."""
+        if self._emit is not None:
+            self._emit(text)
+
+    def record(self, call: ModelCall) -> None:
+        """Keep what a call used and cost, whatever becomes of the attempt."""
+        self.calls.append(call)
+
+    async def source(self, source_id: str) -> Source:
+        """The open connection of this id. Raises SourceNotFound, MissingCredential."""
+        if self._open_source is None:
+            raise SourceNotFound(f"Node {self.node.id!r} may not use sources here")
+        return await self._open_source(source_id)
+
+
+class Node(Protocol):
+    """A kind of work that leaves the coordinator. One instance serves every attempt of a worker."""
+
+    async def run(self, context: StepContext) -> StepResult:
+        """Do the work once. Raises StepError."""
+        ...
+
+
+class InlineNode(Protocol):
+    """A cheap pure kind of work, done inside the coordinator's loop."""
+
+    def run_inline(self, context: StepContext) -> StepResult:
+        """Do the work once, without waiting for anything. Raises StepError."""
+        ...
+
+
+class NodeSet:
+    """The kinds of work of one process, by node type. Registration is O(1) and may happen at run time."""
+
+    def __init__(self, nodes: Mapping[str, Node | InlineNode]) -> None:
+        self._nodes = dict(nodes)
+
+    def of_type(self, node_type: str) -> Node | InlineNode:
+        """The node implementation of this type. Raises NotSupported."""
+        try:
+            return self._nodes[node_type]
+        except KeyError:
+            raise NotSupported(f"Nodes of type {node_type!r} cannot be executed yet") from None
+
+
+OpenSource = Callable[[PlanSource, str], Awaitable[Source]]
+"""Opens, or finds open, the connection of a source for a tenant; raises a StepError."""

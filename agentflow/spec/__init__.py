@@ -1,0 +1,1 @@
+"""What an author writes: the spec, its state, expressions and templates. Pure."""

@@ -1,0 +1,1 @@
+"""Option models of node types and source kinds: data, not behaviour."""
