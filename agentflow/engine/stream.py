@@ -34,10 +34,14 @@ class Stream:
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[Sequence[StreamItem] | None]] = set()
+        self._ended = False
 
     def subscribe(self) -> asyncio.Queue[Sequence[StreamItem] | None]:
         queue: asyncio.Queue[Sequence[StreamItem] | None] = asyncio.Queue()
-        self._queues.add(queue)
+        if self._ended:
+            queue.put_nowait(None)
+        else:
+            self._queues.add(queue)
         return queue
 
     def unsubscribe(self, queue: asyncio.Queue[Sequence[StreamItem] | None]) -> None:
@@ -52,7 +56,8 @@ class Stream:
                 queue.put_nowait(items)
 
     def end(self) -> None:
-        """Tell every watcher that nothing follows here."""
+        """Tell every watcher, present and future, that nothing follows here."""
+        self._ended = True
         for queue in self._queues:
             queue.put_nowait(None)
         self._queues.clear()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from agentflow.errors import NodeFailed, SourceNotFound, StepError
 from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+from agentflow.nodes.base import NodeSet, OpenSource, StepContext, StepResult, is_inline
 from agentflow.plan.plan import Field, PlanNode, PlanSource
+from agentflow.sources.base import Source
 
 Json = Any
 
@@ -87,3 +93,145 @@ class Workers(Protocol):
     async def close(self) -> None:
         """Stop receiving; in-process attempts are cancelled."""
         ...
+
+
+class Performer:
+    """Runs attempts in a worker process: finds the node's code, opens its sources, does the work.
+
+    The body of every attempt, whatever carried it here. Never raises: whatever a node's code does
+    becomes a Done or a Failed, and so does cancelling the task, which is how an attempt is stopped.
+    """
+
+    def __init__(
+        self, nodes: NodeSet, open_source: OpenSource, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._nodes = nodes
+        self._open_source = open_source
+        self._close = close
+
+    async def perform(
+        self, attempt: Attempt, on_text: Callable[[str], None], pool: str = "", host: str = ""
+    ) -> Done | Failed:
+        """Do one attempt; ``on_text`` hears the pieces of a reply as they come."""
+        began = time.monotonic()
+        context = self._context(attempt, on_text)
+        try:
+            result = await self._run(attempt, context)
+            _require_json(attempt, result)
+        except asyncio.CancelledError:
+            failure = ErrorInfo("Cancelled", "The attempt was cancelled")
+        except StepError as error:
+            failure = describe(error)
+        except Exception as error:  # noqa: BLE001 - it ends the attempt, not the worker
+            failure = describe(
+                NodeFailed(f"Node {attempt.node.id!r} raised {type(error).__name__}: {error}")
+            )
+        else:
+            calls = (*context.calls, *result.calls)
+            return Done(attempt.id, result.result, result.delta, calls, _worker(began, pool, host))
+        return Failed(attempt.id, failure, tuple(context.calls), _worker(began, pool, host))
+
+    async def _run(self, attempt: Attempt, context: StepContext) -> StepResult:
+        node = self._nodes.of_type(attempt.node.type)
+        if is_inline(node):
+            return node.run_inline(context)
+        return await node.run(context)
+
+    def _context(self, attempt: Attempt, on_text: Callable[[str], None]) -> StepContext:
+        sources = {source.id: source for source in attempt.sources}
+
+        async def open_source(source_id: str) -> Source:
+            if source_id not in sources:
+                raise SourceNotFound(f"Node {attempt.node.id!r} has no source {source_id!r}")
+            return await self._open_source(sources[source_id], attempt.tenant)
+
+        return StepContext(
+            node=attempt.node,
+            view=attempt.view,
+            fields={field.name: field for field in attempt.fields},
+            tenant=attempt.tenant,
+            execution_id=attempt.execution_id,
+            step=attempt.step,
+            attempt=attempt.attempt,
+            generation=attempt.generation,
+            open_source=open_source,
+            emit=on_text,
+        )
+
+    async def close(self) -> None:
+        """Close every open source."""
+        await self._close()
+
+
+def describe(error: StepError) -> ErrorInfo:
+    """A step error as data."""
+    return ErrorInfo(
+        type=error.type,
+        message=error.message,
+        retryable=error.retryable,
+        uncounted=error.uncounted,
+        after=error.after,
+    )
+
+
+def _require_json(attempt: Attempt, result: StepResult) -> None:
+    """State must be JSON: refuse what cannot be journaled here, where it was made."""
+    try:
+        msgspec.json.encode((result.result, result.delta))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NodeFailed(
+            f"Node {attempt.node.id!r} gave a result that is not JSON: {error}"
+        ) from error
+
+
+def _worker(began: float, pool: str, host: str) -> Worker:
+    return Worker(os.getpid(), host, pool, round(time.monotonic() - began, 6))
+
+
+class InProcessWorkers:
+    """Workers as tasks of this process's event loop: for ``--local`` and for tests."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on_reports: OnReports | None = None
+
+    def open(self, on_reports: OnReports) -> None:
+        self._on_reports = on_reports
+
+    def dispatch(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            task = asyncio.create_task(self._attempt(attempt), name=attempt.id)
+            self._tasks[attempt.id] = task
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task.get_name(), None)
+
+    def cancel(self, attempt_ids: Sequence[str]) -> None:
+        for attempt_id in attempt_ids:
+            task = self._tasks.get(attempt_id)
+            if task is not None:
+                task.cancel()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        self._on_reports = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._performer.close()
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        offset = 0
+
+        def on_text(text: str) -> None:
+            nonlocal offset
+            self._report(Delta(attempt.id, offset, text))
+            offset += len(text)
+
+        self._report(await self._performer.perform(attempt, on_text, "local", "local"))
+
+    def _report(self, report: Report) -> None:
+        if self._on_reports is not None:
+            self._on_reports((report,))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
+from typing_extensions import TypeIs
 
 from agentflow.errors import NotSupported, SourceNotFound
 from agentflow.execution.events import ModelCall
@@ -97,6 +98,11 @@ class InlineNode(Protocol):
     def run_inline(self, context: StepContext) -> StepResult:
         """Do the work once, without waiting for anything. Raises StepError."""
         ...
+
+
+def is_inline(node: Node | InlineNode) -> TypeIs[InlineNode]:
+    """Whether this kind of work is done inside the coordinator's loop."""
+    return hasattr(node, "run_inline")
 
 
 class NodeSet:

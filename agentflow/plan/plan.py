@@ -127,13 +127,16 @@ class Plan(msgspec.Struct, frozen=True):
     output: dict[str, str] | None = None
     unsupported: tuple[str, ...] = ()
     """Features that validate but that this version cannot execute, each named in one sentence."""
+    ids: dict[str, int] = {}
+    """Node id -> index; filled in when the plan is made."""
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            msgspec.structs.force_setattr(self, "ids", {node.id: node.index for node in self.nodes})
 
     def node(self, node_id: str) -> PlanNode:
         """The node of this id. Raises KeyError."""
-        for node in self.nodes:
-            if node.id == node_id:
-                return node
-        raise KeyError(node_id)
+        return self.nodes[self.ids[node_id]]
 
     def source(self, source_id: str) -> PlanSource:
         """The source of this id. Raises KeyError."""

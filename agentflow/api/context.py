@@ -1,0 +1,98 @@
+"""The frame of every request: its ids, its log line, its metrics, and the last catch for errors."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentflow.api import problems
+from agentflow.ids import new_id
+from agentflow.telemetry import logs
+from agentflow.telemetry.metrics import RequestMetrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
+
+
+class RequestContext:
+    """Outermost layer. Takes or makes ``X-Request-Id`` and ``traceparent`` and returns them."""
+
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = logs.log("api")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        state = scope.setdefault("state", {})
+        request_id, traceparent = identify(Headers(scope=scope))
+        state["request_id"], state["trace_id"] = request_id, traceparent[3:35]
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["traceparent"] = traceparent
+            await send(message)
+
+        with logs.bound(request_id=request_id, trace_id=state["trace_id"]):
+            try:
+                await self._app(scope, receive, send_on)
+            except ClientDisconnect:
+                self._log.info("request.dropped", route=_route(scope))
+            except Exception as error:
+                self._log.error(
+                    "request.crashed",
+                    route=_route(scope),
+                    error_type=type(error).__name__,
+                    stack=logs.stack_of(error),
+                )
+                if status == 0:
+                    await problems.unexpected(scope)(scope, receive, send_on)
+                else:
+                    raise
+            finally:
+                self._finished(scope, status, time.monotonic() - began)
+
+    def _finished(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        route = _route(scope)
+        self._metrics.answered(method, route, status, seconds)
+        principal = scope["state"].get("principal")
+        self._log.info(
+            "request",
+            method=method,
+            route=route,
+            status=status,
+            duration_s=round(seconds, 6),
+            tenant=principal.tenant if principal else None,
+            principal=principal.name if principal else None,
+        )
+
+
+def identify(headers: Headers) -> tuple[str, str]:
+    """The request id and the traceparent: the caller's when well-formed, else new ones."""
+    request_id = headers.get("x-request-id", "")
+    if not _REQUEST_ID.fullmatch(request_id):
+        request_id = new_id("req")
+    traceparent = headers.get("traceparent", "")
+    if not _TRACEPARENT.fullmatch(traceparent):
+        traceparent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return request_id, traceparent
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route, so that ids in paths do not become metric labels."""
+    return getattr(scope.get("route"), "path", None) or "unmatched"

@@ -1,0 +1,107 @@
+"""``agentflow run``: execute a workflow and show it while it works."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from agentflow.cli import document, inprocess, options, validate, watch
+from agentflow.cli.progress import Progress
+from agentflow.cli.screen import Format, Screen
+from agentflow.cli.server import Server
+from agentflow.errors import InvalidInput, SpecInvalid
+from agentflow.settings import Settings, load
+
+Json = Any
+_KEPT = (
+    "It is kept in the data folder and goes on when AgentFlow starts there again; "
+    "`agentflow executions cancel {id} --local` ends it."
+)
+_GOES_ON = "It goes on; watch it again with: agentflow executions watch {id}"
+
+
+def run(
+    context: typer.Context,
+    file: options.SpecFile,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-i", "--input", metavar="KEY=VALUE", help="A field of the initial state; repeatable."
+        ),
+    ] = None,
+    input_file: Annotated[
+        str | None, typer.Option("--input-file", metavar="FILE", help="The whole initial state.")
+    ] = None,
+    local: options.Local = False,
+    ray: Annotated[bool, typer.Option("--ray", help="On a Ray of its own.")] = False,
+    server: options.Server = False,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.1, help="Seconds to wait for the end.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Print the id and leave; needs a server.")
+    ] = False,
+    quiet: options.Quiet = False,
+    output: options.Output = Format.table,
+) -> int:
+    """Execute a workflow: on a configured server, else on a Ray of its own."""
+    screen = options.screen(context, output)
+    options.at_most_one(local=local, ray=ray, server=server)
+    settings = load()
+    spec, steps = _checked(document.text_of(file), screen)
+    state = document.initial_state(spec, inputs or [], input_file)
+    to_server = server or bool(settings.api_url and not (local or ray))
+    if detach and not to_server:
+        raise typer.BadParameter("--detach needs a server to go on: set AGENTFLOW_API_URL.")
+    progress = Progress(screen, quiet=quiet, steps=steps)
+    where = "server" if to_server else "local" if local else "ray"
+    return asyncio.run(_run(screen, settings, where, (spec, state), progress, timeout, detach))
+
+
+async def _run(
+    screen: Screen,
+    settings: Settings,
+    where: str,
+    work: tuple[Json, Json],
+    progress: Progress,
+    timeout_s: float | None,
+    detach: bool,
+) -> int:
+    backend = await open_backend(settings, where, progress)
+    try:
+        execution_id = await backend.submit(*work)
+        if detach:
+            screen.say(_GOES_ON.format(id=execution_id))
+            record = {"execution_id": execution_id, "status": "pending"}
+            screen.document(record) if screen.structured else screen.text(execution_id)
+            return 0
+        left = (_GOES_ON if where == "server" else _KEPT).format(id=execution_id)
+        return await watch.follow(
+            screen, backend, execution_id, progress=progress, timeout_s=timeout_s, left=left
+        )
+    finally:
+        await backend.close()
+
+
+async def open_backend(settings: Settings, where: str, progress: Progress) -> watch.Backend:
+    """A server, or an engine in this process with workers of its own or on Ray."""
+    if where == "server":
+        return Server(settings)
+    if where == "local":
+        return await inprocess.open_local(settings)
+    progress.tell("Starting Ray and the workers (about 15 s; --local does without)")
+    return await inprocess.open_ray(settings)
+
+
+def _checked(text: str, screen: Screen) -> tuple[Json, tuple[str, ...]]:
+    checked = validate.check(text)
+    if not checked.valid:
+        raise SpecInvalid(checked.errors)
+    for warning in checked.warnings:
+        screen.say(f"{warning.code} {warning.message}")
+    spec = checked.normalized
+    if not isinstance(spec, dict):
+        raise InvalidInput("The workflow must be one JSON object")
+    return spec, tuple(node["id"] for node in spec["nodes"])

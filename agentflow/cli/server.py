@@ -1,0 +1,204 @@
+"""A server, spoken to over HTTP: the same verbs as :mod:`agentflow.cli.inprocess`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agentflow.cli.outcome import Unreachable
+from agentflow.errors import (
+    AgentFlowError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    SpecInvalid,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from agentflow.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx2
+
+Json = Any
+_PREFIX = "/api/v1"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_BY_STATUS: dict[int, type[AgentFlowError]] = {
+    400: InvalidInput,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: InvalidInput,
+    422: InvalidInput,
+    503: StoreUnavailable,
+}
+_TERMINAL = (
+    "execution.completed",
+    "execution.failed",
+    "execution.cancelled",
+    "execution.timed_out",
+)
+
+
+def address_file(data_dir: Path) -> Path:
+    """Where ``agentflow serve`` writes its address and pid while it serves."""
+    return data_dir / "server.json"
+
+
+def address(settings: Settings) -> str:
+    """The server meant: AGENTFLOW_API_URL, else the one on this data folder, else the usual port."""
+    if settings.api_url:
+        return settings.api_url.rstrip("/")
+    try:
+        found = json.loads(address_file(settings.data_dir).read_text())
+        os.kill(int(found["pid"]), 0)
+        return str(found["url"])
+    except PermissionError:
+        pass  # the file or the process is another user's: the usual port is worth a try
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no server wrote it, or that one is gone
+    return f"http://127.0.0.1:{settings.port}"
+
+
+def api_key(settings: Settings, url: str) -> str | None:
+    """The key for this server. The data folder's own key is for servers on this machine only."""
+    given = os.environ.get("AGENTFLOW_API_KEY") or settings.api_key
+    if given or urlsplit(url).hostname not in _LOOPBACK:
+        return given
+    try:
+        return (settings.data_dir / "api-key").read_text().strip() or None
+    except OSError:
+        return None
+
+
+class Server:
+    """A connection to a server. Raises the errors of :mod:`agentflow.errors`, and Unreachable."""
+
+    def __init__(self, settings: Settings) -> None:
+        import httpx2
+
+        self.url = address(settings)
+        key = api_key(settings, self.url)
+        local = urlsplit(self.url).hostname in _LOOPBACK
+        try:
+            self._http = httpx2.AsyncClient(
+                base_url=self.url,
+                headers={"X-API-Key": key} if key else {},
+                timeout=httpx2.Timeout(60.0, connect=5.0),
+                trust_env=not local,
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise Unreachable(f"AGENTFLOW_API_URL={self.url!r} is not an address: {error}") from None
+
+    async def submit(self, document: Json, initial_state: Json) -> str:
+        """Start an execution; its id."""
+        body = {"workflow": document, "initial_state": initial_state}
+        reply = await self._call("POST", "/workflows/execute/async", json=body)
+        return str(reply["execution_id"])
+
+    async def get(self, execution_id: str) -> Json:
+        """An execution as it stands."""
+        return await self._call("GET", f"/executions/{_segment(execution_id)}")
+
+    async def list(self, status: str | None, limit: int, cursor: str | None) -> Json:
+        """A page of executions, newest first."""
+        given = {"status": status, "limit": limit, "cursor": cursor}
+        query = {name: value for name, value in given.items() if value is not None}
+        return await self._call("GET", "/executions", params=query)
+
+    async def cancel(self, execution_id: str, reason: str) -> Json:
+        """Ask that an execution ends."""
+        path = f"/executions/{_segment(execution_id)}/cancel"
+        return await self._call("POST", path, json={"reason": reason})
+
+    async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
+        """Events from this number on, across lost connections, up to the one that ends it."""
+        import httpx2
+
+        path = f"{_PREFIX}/executions/{_segment(execution_id)}/events"
+        failures = 0
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            try:
+                async with self._http.stream("GET", path, headers=headers) as reply:
+                    if reply.status_code != 200:
+                        await reply.aread()
+                        raise self._error(reply)
+                    async for event in _events(reply.aiter_lines()):
+                        failures = 0
+                        after = event.get("seq") or after
+                        yield event
+                        if event["type"] in _TERMINAL:
+                            return
+            except httpx2.TransportError as error:
+                failures += 1
+                if failures > 8:
+                    raise self._unreachable(error) from None
+            await asyncio.sleep(min(0.1 * 2**failures, 2.0))
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self._http.aclose()
+
+    async def _call(self, method: str, path: str, **options: Any) -> Json:
+        import httpx2
+
+        try:
+            reply = await self._http.request(method, _PREFIX + path, **options)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from None
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise Unreachable(f"{self.url!r} is not an address: {error}") from None
+        if reply.is_success:
+            try:
+                return reply.json()
+            except ValueError:
+                raise self._foreign() from None
+        raise self._error(reply)
+
+    def _error(self, reply: httpx2.Response) -> AgentFlowError:
+        try:
+            problem = reply.json()
+            detail = str(problem["detail"])
+        except (ValueError, KeyError, TypeError):
+            return self._foreign()
+        if reply.status_code == 400 and problem.get("errors"):
+            return SpecInvalid(problem["errors"])
+        if reply.status_code in (401, 403):
+            detail += "; set AGENTFLOW_API_KEY to a key of this server"
+        return _BY_STATUS.get(reply.status_code, AgentFlowError)(detail)
+
+    def _foreign(self) -> Unreachable:
+        return Unreachable(
+            f"Something answers at {self.url}, but it is not an AgentFlow server; "
+            "set AGENTFLOW_API_URL to the right address"
+        )
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(
+            f"No AgentFlow server answers at {self.url} ({type(error).__name__}); start one with "
+            "`agentflow serve`, or set AGENTFLOW_API_URL"
+        )
+
+
+async def _events(lines: AsyncIterator[str]) -> AsyncIterator[Json]:
+    data: list[str] = []
+    async for line in lines:
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield json.loads("\n".join(data))
+            data = []
+
+
+def _segment(execution_id: str) -> str:
+    from urllib.parse import quote
+
+    return quote(execution_id, safe="")

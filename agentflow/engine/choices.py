@@ -1,0 +1,77 @@
+"""Evaluating what authors wrote, once: outgoing conditions and the published output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentflow.errors import ConditionError, ExpressionError, NoRouteTaken
+from agentflow.execution.views import after
+from agentflow.plan.plan import Plan, PlanEdge, PlanNode
+from agentflow.spec.expressions import compile_expression
+
+Json = Any
+
+
+def choose(
+    plan: Plan, node: PlanNode, seen: dict[str, Json], result: Json, delta: dict[str, Json]
+) -> tuple[int, ...]:
+    """Indices of the outgoing edges to take when this step completes.
+
+    Unconditional edges; those whose condition is true or that the dispatch selects; the else edge when
+    neither chose any. Raises ConditionError, and NoRouteTaken for a router without a way out.
+    """
+    edges = [plan.edges[index] for index in node.outgoing]
+    if all(edge.kind == "always" for edge in edges):
+        return node.outgoing
+    names = after(seen, plan.fields, node, result, delta)
+    chosen = {edge.index for edge in edges if _holds(plan, node, edge, names)}
+    if not chosen:
+        chosen = {edge.index for edge in edges if edge.kind == "else"}
+    taken = tuple(edge.index for edge in edges if edge.kind == "always" or edge.index in chosen)
+    if not taken and node.type == "router":
+        raise NoRouteTaken(
+            f"Router {node.id!r} took no edge: no condition was true, and it has no else edge"
+        )
+    return taken
+
+
+def _holds(plan: Plan, node: PlanNode, edge: PlanEdge, names: dict[str, Json]) -> bool:
+    if edge.kind == "dispatch":
+        value = names.get(edge.field or "")
+        target = plan.nodes[edge.target].id if edge.target >= 0 else "end"
+        return value is not None and value in (edge.key, target)
+    if edge.kind != "cel":
+        return False
+    try:
+        value = evaluate(plan, edge.condition or "", names)
+    except ExpressionError as error:
+        raise ConditionError(
+            f"The condition {edge.condition!r} on an edge from {node.id!r} failed: {error.message}"
+        ) from error
+    if not isinstance(value, bool):
+        raise ConditionError(
+            f"The condition {edge.condition!r} on an edge from {node.id!r} gave "
+            f"{type(value).__name__}, not a boolean"
+        )
+    return value
+
+
+def evaluate(plan: Plan, text: str, names: dict[str, Json]) -> Json:
+    """The value of a CEL expression over these names. Raises ExpressionError."""
+    declared = {field.name: field.type for field in plan.fields}
+    return compile_expression(text, declared).evaluate(names)
+
+
+def publish(plan: Plan, final: dict[str, Json], execution_id: str) -> Json:
+    """The published result: ``output`` shaped by the author, else final_output, else the state.
+
+    Raises ExpressionError.
+    """
+    if plan.output is None:
+        chosen = final.get("final_output")
+        return chosen if chosen is not None else final
+    names = {
+        **final,
+        "execution": {"id": execution_id, "attempt": 1, "workflow_id": None, "version": None},
+    }
+    return {name: evaluate(plan, text, names) for name, text in plan.output.items()}

@@ -1,0 +1,284 @@
+"""The engine: one coordinator's work. Accepts executions, drives them, journals them, recovers others'.
+
+Knows contracts only: the journal, the workers, the nodes. Runs the same inside a Ray actor and inside
+the process of ``agentflow run --local``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from agentflow.engine.plans import Plans
+from agentflow.engine.scheduler import Owned, Scheduler
+from agentflow.engine.stream import StreamItem
+from agentflow.engine.workers import Attempt, Report, Workers
+from agentflow.engine.writer import Writer
+from agentflow.errors import AgentFlowError, Conflict, NotSupported, StoreUnavailable
+from agentflow.execution.events import TERMINAL_EXECUTION
+from agentflow.execution.happenings import Accepted, CancelAsked, TakenOver
+from agentflow.execution.journal import Claimed, Command, Journal, Recorded, Submission
+from agentflow.execution.listener import Listener
+from agentflow.execution.state import ExecutionState, fold
+from agentflow.nodes.base import NodeSet
+
+Json = Any
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""Hints are hints: how often the journal itself is asked for orphans and commands."""
+CLAIM_LIMIT = 100
+
+
+class Lease(Protocol):
+    """Keeps the coordinator's lease alive from a thread of its own."""
+
+    @property
+    def held(self) -> bool:
+        """Whether writes may still be tried: false once the local stop time has passed."""
+        ...
+
+    def start(self, epoch: int, on_lost: Callable[[], None]) -> None:
+        """Begin to heartbeat for this epoch; ``on_lost`` is called from the keeper's thread."""
+        ...
+
+    def stop(self) -> None:
+        """Stop the heartbeat; returns when its thread has ended."""
+        ...
+
+
+class Engine:
+    """One coordinator. Every method is called on its event loop."""
+
+    def __init__(
+        self,
+        coordinator_id: str,
+        *,
+        journal: Journal,
+        lease: Lease,
+        workers: Workers,
+        nodes: NodeSet,
+        listeners: Sequence[Listener] = (),
+        on_close: Callable[[], Awaitable[None]] | None = None,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.id = coordinator_id
+        self._journal = journal
+        self._lease = lease
+        self._workers = workers
+        self._on_close = on_close
+        self._plans = Plans()
+        self._writer = Writer(journal, self._flush)
+        self._outbox: list[Attempt] = []
+        self._scheduler = Scheduler(
+            nodes=nodes,
+            writer=self._writer,
+            send=self._outbox.append,
+            abandon=workers.cancel,
+            listeners=listeners,
+            clock=clock,
+            chance=chance,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._nudged = asyncio.Event()
+        self._accepting = False
+
+    async def start(self) -> None:
+        """Enter with a new epoch, then heartbeat, claim orphans and listen for commands."""
+        self._loop = asyncio.get_running_loop()
+        self._workers.open(self._on_reports)
+        self._writer.start()
+        await self._enter()
+        self._tasks = [
+            asyncio.create_task(self._keep(self._claim_orphans), name=f"{self.id} claims"),
+            asyncio.create_task(self._keep(self._obey_commands), name=f"{self.id} commands"),
+        ]
+
+    @property
+    def active(self) -> int:
+        """Executions that this coordinator drives now."""
+        return sum(not owned.state.over for owned in self._scheduler.owned.values())
+
+    @property
+    def available(self) -> bool:
+        """Whether a submission would be taken now."""
+        return self._accepting and self._writer.available and self._lease.held
+
+    async def accept(self, submission: Submission) -> None:
+        """Commit an execution and set it going; returns when it is durable.
+
+        Raises StoreUnavailable (nothing was accepted), Conflict (the id exists), NotSupported.
+        """
+        if not self.available:
+            raise StoreUnavailable()
+        if submission.execution_id in self._scheduler.owned:
+            raise Conflict(f"Execution {submission.execution_id} exists already")
+        plan = self._plans.of(submission.content_hash, submission.spec)
+        if plan.unsupported:
+            raise NotSupported("; ".join(plan.unsupported))
+        state = ExecutionState(plan, submission.execution_id)
+        owned = Owned(state, submission.tenant)
+        happening = Accepted(
+            at=self._scheduler.clock(),
+            tenant=submission.tenant,
+            initial_state=submission.initial_state,
+            metadata=submission.metadata,
+        )
+        await self._scheduler.begin(owned, happening, submission)
+
+    async def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
+        """Durable events past ``after``, then live ones with token deltas.
+
+        Ends after the terminal event, or when the execution is not (or no longer) ours.
+        """
+        owned = self._scheduler.owned.get(execution_id)
+        queue = owned.stream.subscribe() if owned is not None else None
+        try:
+            past = await self._journal.read(execution_id, after)
+            if past:
+                yield past
+                after = past[-1].seq
+            if queue is None or (past and isinstance(past[-1].event, TERMINAL_EXECUTION)):
+                return
+            while (items := await queue.get()) is not None:
+                fresh = [
+                    item for item in items if not isinstance(item, Recorded) or item.seq > after
+                ]
+                if fresh:
+                    yield fresh
+        finally:
+            if owned is not None and queue is not None:
+                owned.stream.unsubscribe(queue)
+
+    def nudge(self, execution_id: str) -> None:
+        """A command may wait for one of our executions: look now rather than within a second."""
+        self._nudged.set()
+
+    async def drain(self) -> None:
+        """Hand everything over: accept and claim nothing more, release executions without a strike."""
+        self._accepting = False
+        await self._stop_tasks()
+        if self._lease.held:
+            with contextlib.suppress(StoreUnavailable):  # then the lease simply runs out
+                await self._writer.flush()
+                await self._journal.release()
+
+    async def close(self) -> None:
+        """Stop at once what :meth:`drain` has not ended."""
+        self._accepting = False
+        await self._stop_tasks()
+        self._scheduler.drop_all()
+        await self._writer.close()
+        await self._workers.close()
+        self._lease.stop()
+        if self._on_close is not None:
+            await self._on_close()
+
+    async def _enter(self) -> None:
+        epoch = await self._journal.enter()
+        self._scheduler.epoch = epoch
+        self._lease.start(epoch, self._lost)
+        self._accepting = True
+
+    def _lost(self) -> None:
+        """From the keeper's thread: the lease is gone, so nothing here is ours any more."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._fall)
+
+    def _fall(self) -> None:
+        if not self._accepting:
+            return
+        self._accepting = False
+        self._scheduler.drop_all()
+        self._tasks.append(asyncio.create_task(self._rise(), name=f"{self.id} enters again"))
+
+    async def _rise(self) -> None:
+        """After a lapse: enter with a new epoch as soon as the database answers, then claim.
+
+        What was queued under the old epoch must never be sent under the new one, so the writer is
+        emptied first.
+        """
+        self._lease.stop()
+        await self._writer.close()
+        self._writer.start()
+        while True:
+            try:
+                await self._enter()
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(POLL_S)
+
+    async def _stop_tasks(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do this work for ever, whatever becomes of one round of it."""
+        while True:
+            try:
+                if self._accepting:
+                    await work()
+            except StoreUnavailable:
+                log.warning("database_away", extra={"coordinator": self.id})
+            except Exception:  # one bad round must not end the coordinator
+                log.exception("coordinator_round_failed", extra={"coordinator": self.id})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._nudged.wait()
+            await asyncio.sleep(0)
+            self._nudged.clear()
+
+    async def _claim_orphans(self) -> None:
+        while claimed := await self._journal.claim(CLAIM_LIMIT):
+            for orphan in claimed:
+                try:
+                    await self._take_over(orphan)
+                except AgentFlowError:  # it stays ours and visible; its neighbours must go on
+                    log.exception(
+                        "take_over_failed",
+                        extra={"coordinator": self.id, "execution_id": orphan.execution_id},
+                    )
+
+    async def _take_over(self, claimed: Claimed) -> None:
+        """Fold the journal of an orphan and go on where it ends."""
+        plan = self._plans.of(claimed.content_hash, claimed.spec)
+        recorded = await self._journal.read(claimed.execution_id)
+        state = fold(ExecutionState(plan, claimed.execution_id), (r.event for r in recorded))
+        owned = Owned(state, claimed.tenant)
+        self._scheduler.adopt(owned, TakenOver(at=self._scheduler.clock()))
+
+    async def _obey_commands(self) -> None:
+        ours = [key for key, owned in self._scheduler.owned.items() if not owned.state.over]
+        if not ours:
+            return
+        for command in await self._journal.commands(ours):
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        owned = self._scheduler.owned.get(command.execution_id)
+        if owned is None or command.id in owned.obeyed:
+            return
+        owned.obeyed.add(command.id)
+        reason = str(command.payload.get("reason") or "")
+        asked = CancelAsked(at=self._scheduler.clock(), reason=reason)
+        self._scheduler.advance(owned, asked, commands=(command.id,))
+
+    def _on_reports(self, reports: Sequence[Report]) -> None:
+        for report in reports:
+            self._scheduler.report(report)
+
+    def _flush(self) -> None:
+        """After a transaction: everything it released leaves in one call."""
+        if self._outbox:
+            attempts, self._outbox[:] = list(self._outbox), []
+            self._workers.dispatch(attempts)

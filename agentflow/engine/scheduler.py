@@ -1,0 +1,427 @@
+"""The readiness loop: decide -> append -> durable -> dispatch -> result -> decide."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentflow.engine.choices import choose, publish
+from agentflow.engine.outcome import outcome_of
+from agentflow.engine.stream import Stream, TokenDelta
+from agentflow.engine.workers import Attempt, Delta, Done, Failed, Report, describe
+from agentflow.engine.writer import Writer
+from agentflow.errors import (
+    AgentFlowError,
+    ConditionError,
+    NodeFailed,
+    NoRouteTaken,
+    StepError,
+    WorkerLost,
+)
+from agentflow.execution import happenings as hp
+from agentflow.execution.decide import Abandon, Conclude, Dispatch, Evaluate, Wake, decide
+from agentflow.execution.events import Event
+from agentflow.execution.journal import Append, Recorded, Submission
+from agentflow.execution.keys import attempt_id
+from agentflow.execution.listener import Listener
+from agentflow.execution.state import ExecutionState, Step
+from agentflow.execution.views import final_state, view
+from agentflow.nodes.base import NodeSet, StepContext, is_inline
+from agentflow.plan.plan import PlanNode
+
+Json = Any
+LINGER_S = 30.0
+"""How long an ended execution is kept for late results of its abandoned attempts."""
+
+
+class Owned:
+    """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable."""
+
+    def __init__(self, state: ExecutionState, tenant: str) -> None:
+        self.state = state
+        self.tenant = tenant
+        self.next_seq = state.seq + 1
+        self.stream = Stream()
+        self.timers: dict[str, asyncio.TimerHandle] = {}
+        self.attempts: dict[str, tuple[str, int, int]] = {}
+        self.obeyed: set[int] = set()
+
+    @property
+    def id(self) -> str:
+        return self.state.execution_id
+
+
+class Scheduler:
+    """Drives every owned execution. All methods run on one loop and none of them waits inside a turn,
+    so happenings of one execution are handled one after the other."""
+
+    def __init__(
+        self,
+        *,
+        nodes: NodeSet,
+        writer: Writer,
+        send: Callable[[Attempt], None],
+        abandon: Callable[[Sequence[str]], None],
+        listeners: Sequence[Listener],
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self.owned: dict[str, Owned] = {}
+        self.epoch = 0
+        self.clock = clock
+        self._nodes = nodes
+        self._writer = writer
+        self._send = send
+        self._abandon = abandon
+        self._listeners = listeners
+        self._chance = chance
+        self._attempts: dict[str, Owned] = {}
+
+    async def begin(self, owned: Owned, happening: hp.Accepted, submission: Submission) -> None:
+        """Accept an execution; returns when it is committed. Raises what the journal refused with."""
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: AgentFlowError | None) -> None:
+            if durable.done():
+                return
+            if error is None:
+                durable.set_result(None)
+            else:
+                durable.set_exception(error)
+
+        self.owned[owned.id] = owned
+        self.advance(owned, happening, accept=submission, then=settle)
+        await asyncio.shield(durable)
+
+    def adopt(self, owned: Owned, happening: hp.TakenOver) -> None:
+        """Go on with an execution that another coordinator began."""
+        self.owned[owned.id] = owned
+        for listener in self._listeners:
+            listener.on_adopted(owned.state.plan, owned.tenant, owned.id)
+        self._limit_execution(owned)
+        for step in [step for step in owned.state.steps.values() if step.unfinished]:
+            self._limit_step(owned, owned.state.node_of(step), step)
+        self.advance(owned, happening)
+
+    def advance(
+        self,
+        owned: Owned,
+        happening: hp.Happening,
+        *,
+        accept: Submission | None = None,
+        commands: tuple[int, ...] = (),
+        then: Callable[[AgentFlowError | None], None] | None = None,
+    ) -> None:
+        """One turn: decide, run the whole inline closure, append it in one transaction."""
+        was_over = owned.state.over
+        events, effects = self._closure(owned, happening)
+        if not events and not commands:
+            self._carry_out(owned, effects)
+            return
+        ended = owned.state.over and not was_over
+        append = Append(
+            execution_id=owned.id,
+            tenant=owned.tenant,
+            first_seq=owned.next_seq,
+            events=tuple(events),
+            accept=accept,
+            outcome=outcome_of(owned.state) if ended else None,
+            commands=commands,
+        )
+        owned.next_seq += len(events)
+
+        def settle(error: AgentFlowError | None) -> None:
+            if error is None:
+                self._durable(owned, append, effects)
+            else:
+                self.drop(owned)
+            if then is not None:
+                then(error)
+
+        self._writer.put(append, settle)
+
+    def report(self, report: Report) -> None:
+        """Take in what a worker says about an attempt."""
+        owned = self._attempts.get(report.id)
+        if owned is None:
+            return
+        key, attempt, generation = owned.attempts[report.id]
+        if isinstance(report, Delta):
+            if owned.stream:
+                owned.stream.publish([TokenDelta(key, attempt, report.offset, report.text)])
+            return
+        self._forget(owned, report.id)
+        if isinstance(report, Done):
+            happening = self._completion(owned, key, attempt, generation, report)
+        else:
+            happening = self._failure(owned, key, attempt, generation, report)
+        self.advance(owned, happening)
+        if owned.state.over and not owned.attempts:
+            self._let_go(owned)
+
+    def drop(self, owned: Owned) -> None:
+        """This execution is no longer ours: forget it, whatever it waits for."""
+        if self.owned.pop(owned.id, None) is None:
+            return
+        self._abandon(list(owned.attempts))
+        for key in list(owned.attempts):
+            self._forget(owned, key)
+        for timer in owned.timers.values():
+            timer.cancel()
+        owned.stream.end()
+        for listener in self._listeners:
+            listener.on_released(owned.state.plan, owned.tenant, owned.id)
+
+    def drop_all(self) -> None:
+        for owned in list(self.owned.values()):
+            self.drop(owned)
+
+    def _closure(self, owned: Owned, happening: hp.Happening) -> tuple[list[Event], list[Any]]:
+        """Decide, and do at once all that needs no worker, until only commands for others are left."""
+        events: list[Event] = []
+        effects: list[Any] = []
+        pending: deque[hp.Happening] = deque([happening])
+        while pending:
+            decision = decide(owned.state, pending.popleft())
+            events += decision.events
+            for command in decision.commands:
+                if isinstance(command, Evaluate):
+                    pending.append(self._evaluate(owned, command))
+                elif isinstance(command, Conclude):
+                    pending.append(self._conclude(owned))
+                else:
+                    effects.append(command)
+        return events, effects
+
+    def _evaluate(self, owned: Owned, command: Evaluate) -> hp.Happening:
+        """Run an inline step and choose its edges."""
+        state = owned.state
+        node = state.plan.nodes[command.node]
+        seen = view(state, node)
+        try:
+            result = self._run_inline(owned, node, command.step, seen)
+            taken = choose(state.plan, node, seen, result.result, result.delta)
+        except StepError as error:
+            return hp.Broke(
+                at=self.clock(),
+                step=command.step,
+                error=describe(error),
+                taken=self._continuing(owned, node, seen, error),
+                inline=True,
+            )
+        return hp.Finished(
+            at=self.clock(),
+            step=command.step,
+            result=result.result,
+            delta=result.delta,
+            taken=taken,
+            inline=True,
+        )
+
+    def _run_inline(self, owned: Owned, node: PlanNode, key: str, seen: dict[str, Json]) -> Any:
+        code = self._nodes.of_type(node.type)
+        if not is_inline(code):
+            raise NodeFailed(f"Nodes of type {node.type!r} cannot run inside the coordinator")
+        context = StepContext(
+            node=node,
+            view=seen,
+            fields={field.name: field for field in owned.state.plan.fields},
+            tenant=owned.tenant,
+            execution_id=owned.id,
+            step=key,
+        )
+        try:
+            return code.run_inline(context)
+        except StepError:
+            raise
+        except Exception as error:  # a node's fault must not end the coordinator's loop
+            raise NodeFailed(f"Node {node.id!r} raised {type(error).__name__}: {error}") from error
+
+    def _conclude(self, owned: Owned) -> hp.Concluded:
+        try:
+            output = publish(owned.state.plan, final_state(owned.state), owned.id)
+        except StepError as error:
+            return hp.Concluded(at=self.clock(), error=describe(error))
+        return hp.Concluded(at=self.clock(), output=output)
+
+    def _completion(
+        self, owned: Owned, key: str, attempt: int, generation: int, done: Done
+    ) -> hp.Happening:
+        """A worker's result, with the edges it takes; a condition that fails makes it a failure."""
+        node = self._node(owned, key)
+        try:
+            seen = view(owned.state, node)
+            taken = choose(owned.state.plan, node, seen, done.result, done.delta)
+        except (ConditionError, NoRouteTaken) as error:
+            failed = Failed(done.id, describe(error), done.calls, done.worker)
+            return self._failure(owned, key, attempt, generation, failed)
+        return hp.Finished(
+            at=self.clock(),
+            step=key,
+            attempt=attempt,
+            generation=generation,
+            result=done.result,
+            delta=done.delta,
+            taken=taken,
+            calls=done.calls,
+            worker=done.worker,
+        )
+
+    def _failure(
+        self, owned: Owned, key: str, attempt: int, generation: int, failed: Failed
+    ) -> hp.Broke:
+        node = self._node(owned, key)
+        error = failed.error
+        if (
+            error.type == "Cancelled"
+        ):  # nobody asked for it if the step is still open: its worker went
+            error = describe(WorkerLost("The worker stopped under the attempt"))
+        return hp.Broke(
+            at=self.clock(),
+            step=key,
+            attempt=attempt,
+            generation=generation,
+            error=error,
+            jitter=self._chance(),
+            taken=self._continuing(owned, node, view(owned.state, node)),
+            calls=failed.calls,
+            worker=failed.worker,
+        )
+
+    def _continuing(
+        self,
+        owned: Owned,
+        node: PlanNode,
+        seen: dict[str, Json],
+        error: StepError | None = None,
+    ) -> tuple[int, ...]:
+        """Edges to take when the node continues after an error, as after a null result."""
+        if node.on_error != "continue" or isinstance(error, ConditionError | NoRouteTaken):
+            return ()
+        try:
+            return choose(owned.state.plan, node, seen, None, {})
+        except (ConditionError, NoRouteTaken):
+            return ()
+
+    def _node(self, owned: Owned, key: str) -> PlanNode:
+        return owned.state.node_of(owned.state.steps[key])
+
+    def _durable(self, owned: Owned, append: Append, effects: list[Any]) -> None:
+        """The events are committed: tell those who listen, then let the released steps leave."""
+        recorded = [
+            Recorded(append.first_seq + offset, event) for offset, event in enumerate(append.events)
+        ]
+        if recorded:
+            owned.stream.publish(recorded)
+            for listener in self._listeners:
+                listener.on_events(owned.state.plan, owned.tenant, owned.id, recorded)
+        if append.accept is not None and not owned.state.over:
+            self._limit_execution(owned)
+        self._carry_out(owned, effects)
+        if append.outcome is not None:
+            self._ended(owned)
+
+    def _carry_out(self, owned: Owned, effects: list[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, Dispatch):
+                self._dispatch(owned, effect)
+            elif isinstance(effect, Wake):
+                self._wake_later(owned, effect)
+            elif isinstance(effect, Abandon):
+                self._abandon(
+                    [attempt_id(owned.id, effect.step, effect.generation, effect.attempt)]
+                )
+
+    def _dispatch(self, owned: Owned, command: Dispatch) -> None:
+        state = owned.state
+        step = state.steps[command.step]
+        current = (step.attempt, step.generation) == (command.attempt, command.generation)
+        if step.status != "running" or not current:
+            return
+        node = state.plan.nodes[command.node]
+        key = attempt_id(owned.id, command.step, command.generation, command.attempt)
+        owned.attempts[key] = (command.step, command.attempt, command.generation)
+        self._attempts[key] = owned
+        timeout_s = self._limit_step(owned, node, step)
+        self._send(
+            Attempt(
+                id=key,
+                tenant=owned.tenant,
+                execution_id=owned.id,
+                step=command.step,
+                attempt=command.attempt,
+                generation=command.generation,
+                epoch=self.epoch,
+                node=node,
+                view=view(state, node),
+                fields=state.plan.fields,
+                sources=tuple(state.plan.source(source) for source in node.sources),
+                timeout_s=timeout_s,
+            )
+        )
+
+    def _limit_step(self, owned: Owned, node: PlanNode, step: Step) -> float | None:
+        """Arm the step's limit once; returns the seconds left of it."""
+        if node.timeout_s is None:
+            return None
+        left = max(0.0, step.started_at + node.timeout_s - self.clock())
+        name = f"limit {step.key}"
+        if name not in owned.timers:
+            self._later(owned, name, left, self._step_limit, owned, step.key, step.generation)
+        return left
+
+    def _step_limit(self, owned: Owned, key: str, generation: int) -> None:
+        node = self._node(owned, key)
+        taken = self._continuing(owned, node, view(owned.state, node))
+        self.advance(
+            owned, hp.StepLimit(at=self.clock(), step=key, generation=generation, taken=taken)
+        )
+
+    def _limit_execution(self, owned: Owned) -> None:
+        left = owned.state.created_at + owned.state.plan.settings.timeout_s - self.clock()
+        self._later(owned, "limit", max(0.0, left), self._execution_limit, owned)
+
+    def _execution_limit(self, owned: Owned) -> None:
+        self.advance(owned, hp.ExecutionLimit(at=self.clock()))
+
+    def _wake_later(self, owned: Owned, wake: Wake) -> None:
+        due = hp.Due(at=wake.at, step=wake.step, attempt=wake.attempt, generation=wake.generation)
+        pause = max(0.0, wake.at - self.clock())
+        self._later(owned, f"wake {wake.step}", pause, self.advance, owned, due)
+
+    def _later(
+        self, owned: Owned, name: str, seconds: float, call: Callable[..., None], *args: Any
+    ) -> None:
+        def fire() -> None:
+            owned.timers.pop(name, None)
+            if self.owned.get(owned.id) is owned and not owned.state.over:
+                call(*args)
+
+        if name in owned.timers:
+            owned.timers[name].cancel()
+        owned.timers[name] = asyncio.get_running_loop().call_later(seconds, fire)
+
+    def _ended(self, owned: Owned) -> None:
+        """After the outcome is durable: stop the clocks; linger only for late results."""
+        for timer in owned.timers.values():
+            timer.cancel()
+        owned.timers.clear()
+        owned.stream.end()
+        if owned.attempts:
+            loop = asyncio.get_running_loop()
+            owned.timers["linger"] = loop.call_later(LINGER_S, self._let_go, owned)
+        else:
+            self._let_go(owned)
+
+    def _let_go(self, owned: Owned) -> None:
+        for timer in owned.timers.values():
+            timer.cancel()
+        for key in list(owned.attempts):
+            self._forget(owned, key)
+        self.owned.pop(owned.id, None)
+
+    def _forget(self, owned: Owned, key: str) -> None:
+        owned.attempts.pop(key, None)
+        self._attempts.pop(key, None)

@@ -1,0 +1,106 @@
+"""What the engine tells the state machine. Time and chance arrive in these, never from outside.
+
+A happening is not an event: ``decide`` turns it into the events that are journaled. ``taken`` holds
+edge indices that the engine chose by evaluating conditions; the machine never evaluates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+
+Json = Any
+
+
+class _Happening(msgspec.Struct, frozen=True, kw_only=True):
+    at: float
+
+
+class Accepted(_Happening, frozen=True, kw_only=True):
+    """A caller's request to execute."""
+
+    tenant: str
+    initial_state: dict[str, Json]
+    metadata: dict[str, Json] = {}
+
+
+class Finished(_Happening, frozen=True, kw_only=True):
+    """An attempt has a result. ``inline`` when it ran inside the coordinator."""
+
+    step: str
+    attempt: int = 1
+    generation: int = 0
+    result: Json = None
+    delta: dict[str, Json] = {}
+    taken: tuple[int, ...] = ()
+    calls: tuple[ModelCall, ...] = ()
+    worker: Worker | None = None
+    inline: bool = False
+
+
+class Broke(_Happening, frozen=True, kw_only=True):
+    """An attempt ended without a result. ``jitter`` in [0, 1) spreads the next try; ``taken`` are the
+    edges to take when the node continues after errors."""
+
+    step: str
+    attempt: int = 1
+    generation: int = 0
+    error: ErrorInfo
+    jitter: float = 0.0
+    taken: tuple[int, ...] = ()
+    calls: tuple[ModelCall, ...] = ()
+    worker: Worker | None = None
+    inline: bool = False
+
+
+class Due(_Happening, frozen=True, kw_only=True):
+    """The back-off of a step has passed."""
+
+    step: str
+    attempt: int
+    generation: int = 0
+
+
+class StepLimit(_Happening, frozen=True, kw_only=True):
+    """A step has been open for its node's ``timeout_s``."""
+
+    step: str
+    generation: int = 0
+    taken: tuple[int, ...] = ()
+
+
+class ExecutionLimit(_Happening, frozen=True, kw_only=True):
+    """The execution has run for ``settings.timeout_s``."""
+
+
+class CancelAsked(_Happening, frozen=True, kw_only=True):
+    """A caller asked to cancel."""
+
+    reason: str = ""
+
+
+class TakenOver(_Happening, frozen=True, kw_only=True):
+    """A new owner has folded the journal; attempts of the former owner are lost."""
+
+
+class Concluded(_Happening, frozen=True, kw_only=True):
+    """Every step is over and the published output was evaluated, or failed to be."""
+
+    output: Json = None
+    error: ErrorInfo | None = None
+
+
+Happening = (
+    Accepted
+    | Finished
+    | Broke
+    | Due
+    | StepLimit
+    | ExecutionLimit
+    | CancelAsked
+    | TakenOver
+    | Concluded
+)

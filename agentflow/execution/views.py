@@ -1,0 +1,164 @@
+"""What a step sees, and the final state: folds of deltas in canonical order over ``initial_state``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from agentflow.execution.events import ModelCall
+from agentflow.execution.state import ExecutionState, Step
+from agentflow.plan.plan import Field, PlanNode
+from agentflow.spec.state import merge
+
+Json = Any
+
+
+def view(state: ExecutionState, node: PlanNode) -> dict[str, Json]:
+    """The fields this node reads, each folded over its writers in the node's causal past."""
+    fields = {field.name: field for field in state.plan.fields}
+    seen: dict[str, Json] = {
+        read.field: _value(state, fields.get(read.field), read.field, _steps(state, read.writers))
+        for read in node.reads
+    }
+    seen["execution"] = {
+        "id": state.execution_id,
+        "attempt": 1,
+        "workflow_id": None,
+        "version": None,
+    }
+    return seen
+
+
+def after(
+    seen: dict[str, Json], fields: Iterable[Field], node: PlanNode, result: Json, delta: Json
+) -> dict[str, Json]:
+    """What the outgoing conditions of a step see: its view, its own delta and its result."""
+    rules = {field.name: field.merge for field in fields}
+    written = {
+        name: merge(rules.get(name, "last"), seen.get(name), value) for name, value in delta.items()
+    }
+    outputs = {**(seen.get("outputs") or {}), node.id: result}
+    return {**seen, **written, "outputs": outputs, "result": result}
+
+
+def final_state(state: ExecutionState) -> dict[str, Json]:
+    """The fold of all steps in canonical order; partial while the execution is not over."""
+    plan = state.plan
+    steps = _steps(state, plan.order)
+    declared = {field.name: field for field in plan.fields}
+    written = {name for step in steps for name in step.delta}
+    names = [*declared, *sorted((set(state.initial_state) | written) - set(declared))]
+    final = {name: _value(state, declared.get(name), name, steps) for name in names}
+    end = state.ended_at
+    final["execution_time"] = execution_time(state)
+    final["metadata"] = {
+        **(final.get("metadata") or {}),
+        "execution_id": state.execution_id,
+        "start_time": timestamp(state.created_at),
+        "end_time": timestamp(end) if end is not None else None,
+    }
+    return final
+
+
+def execution_time(state: ExecutionState) -> float:
+    """Seconds from acceptance to the end; 0 while the execution is open."""
+    return round((state.ended_at or state.created_at) - state.created_at, 6)
+
+
+def timestamp(at: float) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def tokens(steps: Iterable[Step]) -> int:
+    """Tokens used by these steps, failed attempts included."""
+    return sum(call.usage.total for call in _calls(steps))
+
+
+def cost(steps: Iterable[Step]) -> float:
+    """US dollars spent by these steps, failed attempts included."""
+    return round(sum(call.cost for call in _calls(steps)), 6)
+
+
+def executed(state: ExecutionState) -> list[Step]:
+    """Steps that were worked on, in canonical order."""
+    return [step for step in _steps(state, state.plan.order) if step.status != "skipped"]
+
+
+def _calls(steps: Iterable[Step]) -> Iterable[ModelCall]:
+    return (call for step in steps for call in step.calls)
+
+
+def _steps(state: ExecutionState, nodes: Iterable[int]) -> list[Step]:
+    """The steps of these nodes that exist, in the order given."""
+    plan = state.plan
+    found = (state.steps.get(plan.nodes[index].id) for index in nodes)
+    return [step for step in found if step is not None]
+
+
+def _value(state: ExecutionState, field: Field | None, name: str, steps: list[Step]) -> Json:
+    of_engine = _OF_ENGINE.get(name)
+    if of_engine is not None:
+        return of_engine(state, steps)
+    rule = field.merge if field else "last"
+    value = state.initial_state.get(name, field.default if field else None)
+    for step in steps:
+        if name in step.delta:
+            value = merge(rule, value, step.delta[name])
+    return value
+
+
+def _outputs(state: ExecutionState, steps: list[Step]) -> Json:
+    results = {
+        state.node_of(step).id: step.result
+        for step in steps
+        if step.status in ("completed", "failed", "timed_out")
+    }
+    return {**(state.initial_state.get("outputs") or {}), **results}
+
+
+def _errors(state: ExecutionState, steps: list[Step]) -> Json:
+    found: list[dict[str, Json]] = [
+        {
+            "node_id": state.node_of(step).id,
+            "type": step.error.type,
+            "message": step.error.message,
+            "at": timestamp(step.ended_at or state.created_at),
+        }
+        for step in steps
+        if step.error is not None and step.status in ("failed", "timed_out")
+    ]
+    if state.error is not None and state.error_node is None:
+        at = timestamp(state.ended_at or state.created_at)
+        found.append(
+            {"node_id": None, "type": state.error.type, "message": state.error.message, "at": at}
+        )
+    return [*(state.initial_state.get("errors") or []), *found]
+
+
+def _path(state: ExecutionState, steps: list[Step]) -> Json:
+    ran = [
+        state.node_of(step).id
+        for step in steps
+        if step.status in ("completed", "failed", "timed_out")
+    ]
+    return [*(state.initial_state.get("execution_path") or []), *ran]
+
+
+def _tokens_used(state: ExecutionState, steps: list[Step]) -> Json:
+    return int(state.initial_state.get("tokens_used") or 0) + tokens(steps)
+
+
+def _cost(state: ExecutionState, steps: list[Step]) -> Json:
+    return round(float(state.initial_state.get("cost") or 0.0) + cost(steps), 6)
+
+
+_OF_ENGINE: dict[str, Callable[[ExecutionState, list[Step]], Json]] = {
+    "outputs": _outputs,
+    "errors": _errors,
+    "execution_path": _path,
+    "tokens_used": _tokens_used,
+    "cost": _cost,
+}

@@ -1,0 +1,71 @@
+"""What a model call costs: the price of the source, else the built-in table, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+Json = Any
+PER = 1_000_000
+
+
+def cost(
+    *,
+    provider: str,
+    model: str,
+    base_url: str | None,
+    price: Mapping[str, Json] | None,
+    input_tokens: int,
+    output_tokens: int,
+    cached_tokens: int = 0,
+) -> tuple[float, bool]:
+    """US dollars of a call, to six places, and whether a price is known (else 0.0).
+
+    ``input_tokens`` include the cached ones. ``price`` is the source's own, in dollars per million
+    tokens, and comes before the table; ``base_url`` finds providers that the table knows by address.
+    """
+    cached = min(max(cached_tokens, 0), input_tokens)
+    if price and (price.get("input_per_mtok") or price.get("output_per_mtok")) is not None:
+        per_input = float(price.get("input_per_mtok") or 0)
+        per_cached = price.get("cached_per_mtok")
+        per_cached = per_input if per_cached is None else float(per_cached)
+        per_output = float(price.get("output_per_mtok") or 0)
+        total = (input_tokens - cached) * per_input + cached * per_cached
+        return round((total + output_tokens * per_output) / PER, 6), True
+    if provider == "local":
+        return 0.0, True
+    known = _listed(provider, model, base_url, input_tokens, output_tokens, cached)
+    return (0.0, False) if known is None else (round(known, 6), True)
+
+
+def _listed(
+    provider: str,
+    model: str,
+    base_url: str | None,
+    input_tokens: int,
+    output_tokens: int,
+    cached_tokens: int,
+) -> float | None:
+    """The table's price of a call in dollars; None when the table does not know the model."""
+    where = _provider(provider, base_url)
+    if where is None:
+        return None
+    import genai_prices
+
+    usage = genai_prices.Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=cached_tokens or None,
+    )
+    try:
+        return float(genai_prices.calc_price(usage, model, **where).total_price)
+    except (LookupError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _provider(provider: str, base_url: str | None) -> dict[str, str] | None:
+    if base_url:
+        return {"provider_api_url": base_url}
+    return {"provider_id": "openai"} if provider == "openai" else None

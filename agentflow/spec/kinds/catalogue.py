@@ -1,0 +1,37 @@
+"""Which node types there are; each one's file is loaded when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from agentflow.spec.kinds.base import NodeKind
+
+AVAILABLE = ("input", "router", "llm", "aggregator")
+LATER = (
+    "image",
+    "db",
+    "http",
+    "agent",
+    "langgraph",
+    "map",
+    "subworkflow",
+    "human",
+    "wait",
+    "plugin",
+)
+NODE_TYPES = (*AVAILABLE, *LATER)
+"""Every node type, in the order of the reference."""
+
+
+@cache
+def node_kind(node_type: str) -> NodeKind | None:
+    """The node type of this name, or None when there is none."""
+    if node_type in AVAILABLE:
+        kind: NodeKind = import_module(f"agentflow.spec.kinds.{node_type}").KIND
+        return kind
+    if node_type in LATER:
+        from agentflow.spec.kinds.later import KINDS
+
+        return KINDS[node_type]
+    return None

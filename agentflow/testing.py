@@ -1,0 +1,232 @@
+"""What tests of workflows need, shipped: a journal in memory that can lose its owner, scripted workers.
+
+Neither is an adapter for production: nothing here lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from agentflow.engine.engine import Engine
+from agentflow.engine.workers import Attempt, Done, Failed, OnReports, Report, describe
+from agentflow.errors import Conflict, FencedOut, StepError
+from agentflow.execution.events import Event, Worker
+from agentflow.execution.journal import (
+    Append,
+    Claimed,
+    Command,
+    Outcome,
+    Recorded,
+    Submission,
+)
+from agentflow.nodes.base import NodeSet, StepResult
+
+Json = Any
+Answer = Callable[[Attempt], StepResult | Awaitable[StepResult]]
+
+
+class MemoryStore:
+    """What several :class:`MemoryJournal` share: the rows that outlive a coordinator."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, list[Event]] = defaultdict(list)
+        self.submissions: dict[str, Submission] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.owners: dict[str, int] = {}
+        self.commands: dict[int, Command] = {}
+        self.epoch = 0
+        self.commits = 0
+        self._moved = asyncio.Condition()
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Wait until a commit makes ``holds()`` true. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s), self._moved:
+            await self._moved.wait_for(holds)
+
+    async def commit(self, batch: Sequence[Append]) -> None:
+        for append in batch:
+            if append.accept is not None:
+                self.submissions[append.execution_id] = append.accept
+            self.events[append.execution_id] += append.events
+            if append.outcome is not None:
+                self.outcomes[append.execution_id] = append.outcome
+            for command in append.commands:
+                self.commands.pop(command, None)
+        self.commits += 1
+        async with self._moved:
+            self._moved.notify_all()
+
+
+class MemoryJournal:
+    """A journal in memory with the contract's rules: gap-free numbers, one owner, fencing by epoch.
+
+    ``lose_owner_after``: once so many events are committed in all, the next append finds the owner
+    fenced out, as after a crash.
+    """
+
+    def __init__(self, store: MemoryStore, lose_owner_after: int | None = None) -> None:
+        self.store = store
+        self.lose_owner_after = lose_owner_after
+        self.epoch = 0
+
+    async def enter(self) -> int:
+        self.store.epoch += 1
+        self.epoch = self.store.epoch
+        return self.epoch
+
+    async def append(self, batch: Sequence[Append]) -> None:
+        await asyncio.sleep(0)
+        self._check_fence(batch)
+        expected: dict[str, int] = {}
+        for append in batch:
+            key = append.execution_id
+            if append.accept is not None:
+                if key in self.store.submissions:
+                    raise Conflict()
+                self.store.owners[key] = self.epoch
+            elif self.store.owners.get(key) != self.epoch:
+                raise FencedOut()
+            committed = expected.setdefault(key, len(self.store.events[key]))
+            if append.first_seq != committed + 1:
+                raise AssertionError(f"seq {append.first_seq} follows {committed}")
+            expected[key] += len(append.events)
+        await self.store.commit(batch)
+
+    def _check_fence(self, batch: Sequence[Append]) -> None:
+        committed = sum(map(len, self.store.events.values()))
+        limit = self.lose_owner_after
+        if limit is not None and committed + sum(len(append.events) for append in batch) > limit:
+            raise FencedOut()
+
+    async def last_seq(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        return {key: len(self.store.events[key]) for key in execution_ids}
+
+    async def owned(self, execution_ids: Sequence[str]) -> set[str]:
+        return {key for key in execution_ids if self.store.owners.get(key) == self.epoch}
+
+    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+        events = self.store.events[execution_id]
+        return [Recorded(seq, events[seq - 1]) for seq in range(after + 1, len(events) + 1)]
+
+    async def claim(self, limit: int) -> list[Claimed]:
+        orphans = [
+            key
+            for key in self.store.submissions
+            if key not in self.store.outcomes and self.store.owners.get(key) != self.epoch
+        ]
+        for key in orphans[:limit]:
+            self.store.owners[key] = self.epoch
+        return [self._claimed(key) for key in orphans[:limit]]
+
+    def _claimed(self, key: str) -> Claimed:
+        submission = self.store.submissions[key]
+        return Claimed(
+            execution_id=key,
+            tenant=submission.tenant,
+            content_hash=submission.content_hash,
+            spec=submission.spec,
+        )
+
+    async def commands(self, execution_ids: Sequence[str]) -> list[Command]:
+        return [
+            command
+            for command in self.store.commands.values()
+            if command.execution_id in execution_ids
+        ]
+
+    async def release(self) -> None:
+        for key, epoch in self.store.owners.items():
+            if epoch == self.epoch:
+                self.store.owners[key] = 0
+
+
+class ScriptedWorkers:
+    """Workers whose answers come from a function: it returns a StepResult (or awaits one) or raises a
+    StepError. ``calls`` lists the attempts that were dispatched, ``batches`` how many came together."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.calls: list[Attempt] = []
+        self.batches: list[int] = []
+        self.cancelled: list[str] = []
+        self._answer = answer
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on_reports: OnReports | None = None
+
+    def open(self, on_reports: OnReports) -> None:
+        self._on_reports = on_reports
+
+    def dispatch(self, attempts: Sequence[Attempt]) -> None:
+        self.batches.append(len(attempts))
+        for attempt in attempts:
+            self.calls.append(attempt)
+            self._tasks[attempt.id] = asyncio.create_task(self._attempt(attempt))
+
+    def cancel(self, attempt_ids: Sequence[str]) -> None:
+        self.cancelled += attempt_ids
+        for key in attempt_ids:
+            if key in self._tasks:
+                self._tasks[key].cancel()
+
+    async def close(self) -> None:
+        self._on_reports = None
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def report(self, report: Report) -> None:
+        """Report something out of turn, as a late or repeated result."""
+        if self._on_reports is not None:
+            self._on_reports((report,))
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        worker = Worker(os.getpid(), "here", "scripted")
+        try:
+            answer = self._answer(attempt)
+            result = answer if isinstance(answer, StepResult) else await answer
+        except StepError as error:
+            self.report(Failed(attempt.id, describe(error), (), worker))
+        else:
+            self.report(Done(attempt.id, result.result, result.delta, result.calls, worker))
+
+
+class FreeLease:
+    """A lease that is always held, until :meth:`lose`."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._on_lost: Callable[[], None] | None = None
+
+    def start(self, epoch: int, on_lost: Callable[[], None]) -> None:
+        self.held, self._on_lost = True, on_lost
+
+    def stop(self) -> None:
+        self.held = False
+
+    def lose(self) -> None:
+        """Let the lease lapse."""
+        self.held = False
+        if self._on_lost is not None:
+            self._on_lost()
+
+
+def memory_engine(
+    store: MemoryStore,
+    workers: ScriptedWorkers,
+    nodes: NodeSet,
+    *,
+    lose_owner_after: int | None = None,
+    **options: Any,
+) -> Engine:
+    """An engine over a journal in memory; start and close it like any other."""
+    return Engine(
+        options.pop("coordinator_id", "test/0"),
+        journal=MemoryJournal(store, lose_owner_after),
+        lease=options.pop("lease", None) or FreeLease(),
+        workers=workers,
+        nodes=nodes,
+        **options,
+    )
