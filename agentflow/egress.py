@@ -14,6 +14,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -176,6 +177,12 @@ def client(
     )
 
 
+@cache
+def _public_trust() -> ssl.SSLContext:
+    """The certificate authorities of the public internet; loaded once, for it takes a while."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 class _PinnedBackend(httpcore2.AsyncNetworkBackend):
     """Resolves a name, refuses it unless every address is permitted, connects to what was checked.
 
@@ -250,7 +257,7 @@ class _Guard(httpx2.AsyncBaseTransport):
     ) -> None:
         self._caps = caps
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=verify or httpx2.create_ssl_context(trust_env=False),
+            ssl_context=verify or _public_trust(),
             max_connections=1000,
             max_keepalive_connections=100,
             keepalive_expiry=30.0,
@@ -400,9 +407,7 @@ def _check_url(url: httpx2.URL) -> None:
         raise ProviderRejected("The URL has no host")
 
 
-def _redirected(
-    request: httpx2.Request, status: int, target: str, body: bytes
-) -> httpx2.Request:
+def _redirected(request: httpx2.Request, status: int, target: str, body: bytes) -> httpx2.Request:
     """The request that follows a redirect. Raises ProviderRejected."""
     try:
         url = request.url.join(target)

@@ -11,8 +11,10 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agentflow.errors import (
     AgentFlowError,
@@ -31,18 +33,20 @@ from agentflow.ids import new_id
 from agentflow.settings import Settings
 
 if TYPE_CHECKING:
-    from agentflow.access.model import Principal
-    from agentflow.spec.check import Checked
-    from agentflow.store.pool import Pool
-    from agentflow.store.tenant import ExecutionPage, TenantStore
+    from asyncpg import Pool
 
+    from agentflow.access.model import Principal
     from agentflow.engine.door import Door
     from agentflow.engine.engine import Engine
     from agentflow.engine.stream import StreamItem
     from agentflow.engine.workers import Performer, Workers
     from agentflow.execution.listener import Listener
-    from agentflow.plan.plan import Plan
+    from agentflow.plan.plan import Plan, PlanSource
+    from agentflow.sources.base import Source
+    from agentflow.spec.check import Checked
     from agentflow.store.embedded import EmbeddedPostgres
+    from agentflow.store.notices import Outcomes
+    from agentflow.store.tenant import ExecutionPage, TenantStore
 
 Json = Any
 
@@ -54,12 +58,20 @@ FOLLOW_PAUSE_S = 0.2
 class Flow:
     """Submits, watches and cancels executions; one per process, safe for concurrent use."""
 
-    def __init__(self, settings: Settings, pool: Pool, door: Door, closers: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        door: Door,
+        outcomes: Outcomes,
+        closers: Sequence[Callable[[], Any]],
+    ) -> None:
         from agentflow.engine.plans import Plans
 
         self.settings = settings
         self._pool = pool
         self._door = door
+        self._outcomes = outcomes
         self._closers = closers
         self._plans = Plans()
         self._health: tuple[float, dict[str, Json]] = (0.0, {})
@@ -67,10 +79,14 @@ class Flow:
     def check(self, document: Json, *, text: str | None = None) -> Checked:
         """Every problem of a workflow document at once; pure, no network, no credentials."""
         from agentflow.spec.check import check
-        from agentflow.spec.environment import DEFAULT_ALLOWED
+        from agentflow.spec.environment import allowed_names
 
-        allowed = DEFAULT_ALLOWED | frozenset(self.settings.source_env)
-        return check(document, text=text, allowed_env=allowed)
+        return check(
+            document,
+            text=text,
+            allowed_env=allowed_names(self.settings.source_env),
+            present_env=frozenset(os.environ),
+        )
 
     def plan(self, document: Json) -> Plan:
         """The compiled form of a document. Raises SpecInvalid with every problem."""
@@ -131,7 +147,32 @@ class Flow:
 
     async def get(self, tenant: str, execution_id: str) -> ExecutionRecord:
         """The execution as it stands, with its steps. Raises NotFound."""
-        return await self._store(tenant).execution(execution_id)
+        store = self._store(tenant)
+        record = await store.execution(execution_id)
+        if record.over or record.status == "quarantined":
+            return record
+        return await self._folded(store, record)
+
+    async def _folded(self, store: TenantStore, record: ExecutionRecord) -> ExecutionRecord:
+        """An open execution with what its journal says so far: its partial state and steps."""
+        from agentflow.engine.outcome import steps_of
+        from agentflow.execution.state import ExecutionState, apply
+        from agentflow.execution.views import cost, executed, final_state, tokens
+
+        plan = self._plans.of(record.content_hash, await store.spec(record.content_hash))
+        state = ExecutionState(plan, record.id)
+        while recorded := await store.events(record.id, state.seq):
+            for entry in recorded:
+                apply(state, entry.event)
+        steps = executed(state)
+        return msgspec.structs.replace(
+            record,
+            final_state=final_state(state),
+            tokens_used=tokens(steps),
+            cost=cost(steps),
+            nodes_executed=len({step.node for step in steps}),
+            steps=steps_of(state),
+        )
 
     async def list(
         self,
@@ -183,6 +224,10 @@ class Flow:
                         return
             await asyncio.sleep(FOLLOW_PAUSE_S)
 
+    async def events(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Recorded]:
+        """The first thousand durable events past ``after`` that exist now. Raises NotFound."""
+        return await self._store(tenant).events(execution_id, after)
+
     async def cancel(self, tenant: str, execution_id: str, reason: str = "") -> ExecutionRecord:
         """Ask that an execution stops; returns it as it stands (``over``: it had ended already).
 
@@ -226,14 +271,17 @@ class Flow:
         }
 
     async def _ask_database(self) -> str:
+        from agentflow.store.pool import unavailable
+
         try:
             async with asyncio.timeout(2):
-                await self._pool.fetchval("SELECT 1")
+                with unavailable():
+                    await self._pool.fetchval("SELECT 1")
         except (StoreUnavailable, TimeoutError):
             return "unavailable"
         return "ok"
 
-    async def _ask_coordinators(self) -> list[dict[str, Json]]:
+    async def _ask_coordinators(self) -> Sequence[dict[str, Json]]:
         try:
             async with asyncio.timeout(2):
                 return await self._door.coordinators()
@@ -250,14 +298,13 @@ class Flow:
         """Let go of everything this process opened; executions go on where coordinators live."""
         await self._door.close()
         for closer in self._closers:
-            done = closer()
-            if asyncio.iscoroutine(done):
-                await done
+            done = closer() if asyncio.iscoroutinefunction(closer) else asyncio.to_thread(closer)
+            await done
 
     def _store(self, tenant: str) -> TenantStore:
         from agentflow.store.tenant import for_tenant
 
-        return for_tenant(self._pool, tenant)
+        return for_tenant(self._pool, tenant, self._outcomes)
 
 
 class LocalDoor:
@@ -333,12 +380,14 @@ async def open_database(settings: Settings) -> tuple[str, list[Any]]:
 async def open_flow(settings: Settings, door: Door) -> Flow:
     """A Flow over coordinators that live elsewhere. Raises ConfigError, StoreUnavailable."""
     from agentflow.store.keys import ensure_bootstrap_key
+    from agentflow.store.notices import Outcomes
     from agentflow.store.pool import open_pool
 
     dsn, closers = await open_database(settings)
     pool = await open_pool(dsn)
     await ensure_bootstrap_key(pool, bootstrap_key(settings))
-    return Flow(settings, pool, door, [pool.close, *closers])
+    outcomes = Outcomes(dsn)
+    return Flow(settings, pool, door, outcomes, [outcomes.close, pool.close, *closers])
 
 
 async def open_local(settings: Settings) -> Flow:
@@ -357,20 +406,21 @@ async def open_coordinator(
     settings: Settings, coordinator_id: str, workers: Workers, listeners: Sequence[Listener] = ()
 ) -> Engine:
     """One coordinator's engine, entered and claiming. Raises ConfigError, StoreUnavailable."""
+    from agentflow.engine.engine import Engine
     from agentflow.engine.lease import LeaseKeeper
+    from agentflow.store.commands import listen
     from agentflow.store.journal import PostgresJournal
     from agentflow.store.leases import heartbeat
     from agentflow.store.pool import open_pool
-
-    from agentflow.engine.engine import Engine
 
     dsn, closers = await open_database(settings)
     pool = await open_pool(dsn)
 
     async def close() -> None:
+        await notices.close()
         await pool.close()
         for closer in closers:
-            closer()
+            await asyncio.to_thread(closer)
 
     engine = Engine(
         coordinator_id,
@@ -379,12 +429,14 @@ async def open_coordinator(
             heartbeat(dsn, coordinator_id, settings.lease_s),
             lease_s=settings.lease_s,
             heartbeat_s=settings.heartbeat_s,
+            on_buried=lambda buried: engine.on_buried(buried),
         ),
         workers=workers,
         nodes=open_nodes(),
         listeners=listeners,
         on_close=close,
     )
+    notices = await listen(dsn, engine.nudge)
     await engine.start()
     return engine
 
@@ -392,11 +444,10 @@ async def open_coordinator(
 def open_nodes() -> Any:
     """Every kind of work this version can do."""
     from agentflow.nodes.aggregator import AggregatorNode
+    from agentflow.nodes.base import NodeSet
     from agentflow.nodes.input import InputNode
     from agentflow.nodes.llm import LlmNode
     from agentflow.nodes.router import RouterNode
-
-    from agentflow.nodes.base import NodeSet
 
     return NodeSet(
         {
@@ -410,17 +461,45 @@ def open_nodes() -> Any:
 
 def open_performer(settings: Settings) -> Performer:
     """What a worker process needs to run attempts."""
-    from agentflow.sources.connections import Connections
-
     from agentflow.engine.workers import Performer
+    from agentflow.sources.connections import Connections
 
     connections = Connections(_openers(settings))
     return Performer(open_nodes(), connections.open, connections.close)
 
 
-def _openers(settings: Settings) -> dict[str, Any]:
+def _openers(settings: Settings) -> dict[str, Callable[[PlanSource], Awaitable[Source]]]:
     """Provider -> how a connection to it is opened; the module is imported at its first use."""
-    raise NotImplementedError
+    from agentflow.egress import Policy
+    from agentflow.sources.credentials import Credentials
+    from agentflow.spec.environment import allowed
+
+    policy = Policy(settings.egress_allow)
+    credentials = Credentials(os.environ, lambda name: allowed(name, settings.source_env))
+
+    def hosted(source: PlanSource) -> Awaitable[Source]:
+        from agentflow.sources.openai import open_openai
+
+        return open_openai(
+            source.id, source.provider, source.config, policy=policy, credentials=credentials
+        )
+
+    def embedded(source: PlanSource) -> Awaitable[Source]:
+        from agentflow.sources.local import open_local as open_model
+
+        return open_model(
+            source.id,
+            source.config,
+            model_path=settings.local_model,
+            threads=settings.local_model_threads,
+        )
+
+    return {
+        "openai": hosted,
+        "openai-compatible": hosted,
+        "vllm": hosted,
+        "local": embedded,
+    }
 
 
 def bootstrap_key(settings: Settings) -> str:

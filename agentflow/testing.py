@@ -74,8 +74,11 @@ class MemoryJournal:
         self.epoch = 0
 
     async def enter(self) -> int:
-        self.store.epoch += 1
+        before, self.store.epoch = self.epoch, self.store.epoch + 1
         self.epoch = self.store.epoch
+        for key, owner in self.store.owners.items():
+            if before and owner == before:
+                self.store.owners[key] = self.epoch
         return self.epoch
 
     async def append(self, batch: Sequence[Append]) -> None:

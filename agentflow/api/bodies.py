@@ -12,12 +12,15 @@ import msgspec
 from starlette.requests import Request
 
 from agentflow.api import problems
-from agentflow.errors import NotSupported
+from agentflow.errors import NotSupported, SpecInvalid
+from agentflow.spec.problems import problem
+from agentflow.spec.reading import MAX_BYTES as MAX_BYTES_OF_SPEC
+from agentflow.spec.reading import MAX_NESTING, nesting
 
 Json = Any
 
 MAX_BYTES = 8 * 1024 * 1024
-MAX_DEPTH = 64
+MAX_DEPTH = MAX_NESTING
 """Levels of nesting of one value in the body: the spec, or the initial state."""
 DECODABLE_DEPTH = 500
 """Deeper bodies are not decoded at all."""
@@ -30,10 +33,20 @@ _LATER = ("budget", "webhook")
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A decoded body: its value, and its text for messages with line and column."""
+    """A decoded body: its value, its text for messages with line and column, its size in bytes."""
 
     value: Json
     text: str
+    size: int
+
+    def check_size(self, document: Json) -> None:
+        """Raises SpecInvalid (E026) when this part of the body is larger than a spec may be."""
+        size = self.size
+        if size > MAX_BYTES_OF_SPEC and document is not self.value:
+            size = len(msgspec.json.encode(document))
+        if size > MAX_BYTES_OF_SPEC:
+            message = f"The document is {size:,} bytes; the limit is {MAX_BYTES_OF_SPEC:,} (5 MB)"
+            raise SpecInvalid((problem("E026", message),))
 
 
 class TooDeep(Exception):
@@ -108,16 +121,18 @@ def decode(raw: bytes) -> Body:
         raise _not_json("a string holds half of a surrogate pair, which is not text") from None
     except ValueError as error:
         raise _not_json(str(error)) from None
-    return Body(value, text)
+    return Body(value, text, len(raw))
 
 
-async def an_object(request: Request) -> dict[str, Json]:
-    """The body as a JSON object. Raises Refusal (413, 422)."""
+async def asked_order(request: Request) -> Order:
+    """What the caller asks to execute. Raises Refusal (400, 404, 413, 422), SpecInvalid, NotSupported."""
     try:
         body = await decoded(request)
     except TooDeep:
         raise too_deep("") from None
-    return require_object(body.value)
+    wanted = order(require_object(body.value))
+    body.check_size(wanted.workflow)
+    return wanted
 
 
 async def optional_object(request: Request) -> dict[str, Json]:
@@ -195,7 +210,9 @@ def _refuse_unknown(value: dict[str, Json]) -> None:
         raise problems.malformed(
             f"The request has a field that is not known: {unknown[0][:100]!r}",
             [
-                problems.at("/" + _escaped(name), f"This field is not known; the fields are {known}")
+                problems.at(
+                    "/" + _escaped(name), f"This field is not known; the fields are {known}"
+                )
                 for name in unknown[:20]
             ],
         )
@@ -214,19 +231,8 @@ def _check_types(value: dict[str, Json]) -> None:
         detail = "; ".join(f"{entry['path'][1:]} {entry['message']}" for entry in found)
         raise problems.malformed(detail, found)
     for name in ("initial_state", "metadata"):
-        if _depth(value.get(name)) > MAX_DEPTH:
+        if nesting(value.get(name)) > MAX_DEPTH:
             raise too_deep(f"/{name}")
-
-
-def _depth(value: Json) -> int:
-    deepest, level = 0, [value]
-    while level:
-        inner = [item for item in level if isinstance(item, dict | list)]
-        level = [
-            child for item in inner for child in (item.values() if type(item) is dict else item)
-        ]
-        deepest += bool(inner)
-    return deepest
 
 
 def _not_json(reason: str, **place: int) -> problems.Refusal:

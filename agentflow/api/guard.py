@@ -31,7 +31,11 @@ class VerifiedKeys:
     """
 
     def __init__(
-        self, *, ttl_s: float = 5.0, limit: int = 10_000, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        ttl_s: float = 5.0,
+        limit: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ttl_s, self._limit, self._clock = ttl_s, limit, clock
         self._known: dict[bytes, tuple[float, Principal]] = {}

@@ -56,6 +56,13 @@ STATUS_OF: dict[type[errors.AgentFlowError], tuple[int, str]] = {
 }
 """The nearest ancestor of an error decides."""
 
+ENDED = {
+    "failed": STATUS_OF[errors.ExecutionError],
+    "cancelled": STATUS_OF[errors.ExecutionCancelled],
+    "timed_out": STATUS_OF[errors.ExecutionTimedOut],
+}
+"""Status of an execution that did not complete -> the answer to a caller who waited for it."""
+
 _HTTP_CODES = {
     400: "INVALID_INPUT",
     401: "UNAUTHENTICATED",

@@ -54,7 +54,7 @@ async def frames(
     waiting: asyncio.Task[Sequence[StreamItem]] | None = None
     try:
         while True:
-            waiting = waiting or asyncio.ensure_future(anext(items))  # type: ignore[arg-type]
+            waiting = waiting or asyncio.ensure_future(anext(items))
             done, _ = await asyncio.wait((waiting,), timeout=comment_s)
             if not done:
                 yield COMMENT

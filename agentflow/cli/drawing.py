@@ -127,7 +127,9 @@ def _by_neighbours(row: list[int], other: list[int], links: list[Edge], own: int
     place = {item: number for number, item in enumerate(other)}
 
     def middle(item: int) -> float:
-        near = [place[link[1 - own]] for link in links if link[own] == item and link[1 - own] in place]
+        near = [
+            place[link[1 - own]] for link in links if link[own] == item and link[1 - own] in place
+        ]
         return sum(near) / len(near) if near else row.index(item)
 
     return sorted(row, key=middle)
@@ -220,7 +222,9 @@ def _bundles(links: list[Edge], centres: dict[int, int]) -> list[set[Edge]]:
     for bundle in list(bent):
         landing = {centres[b] for a, b in bundle if centres[a] != centres[b]}
         blocked = [
-            other for other in bent if other is not bundle and {centres[a] for a, _ in other} & landing
+            other
+            for other in bent
+            if other is not bundle and {centres[a] for a, _ in other} & landing
         ]
         last = max((bent.index(other) for other in blocked), default=-1)
         if last > bent.index(bundle):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -117,6 +116,8 @@ def _ask(local: bool, screen: Screen, question: Callable[[watch.Backend], Awaita
             return await question(backend)
         finally:
             await backend.close()
+
+    import asyncio
 
     return asyncio.run(answered())
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentflow.cli import document, drawing, options, validate
+from agentflow.cli import drawing, options, validate
 from agentflow.cli.screen import Format
-from agentflow.errors import SpecInvalid
-from agentflow.plan.plan import END, Plan, PlanEdge
+
+if TYPE_CHECKING:
+    from agentflow.plan.plan import Plan, PlanEdge
 
 Json = Any
+END = -1
 
 
 class Drawing(StrEnum):
@@ -28,18 +30,17 @@ def graph(
     context: typer.Context,
     file: options.SpecFile,
     format: Annotated[
-        Drawing, typer.Option("--format", help="text for people, mermaid for pages, json for tools.")
+        Drawing,
+        typer.Option("--format", help="text for people, mermaid for pages, json for tools."),
     ] = Drawing.text,
     output: options.Output = Format.table,
 ) -> None:
     """Draw a workflow."""
-    from agentflow.plan.compile import compile as compile_plan
+    from agentflow.plan.compile import compile_plan
 
     screen = options.screen(context, output)
-    checked = validate.check(document.text_of(file))
-    if not checked.valid:
-        raise SpecInvalid(checked.errors)
-    plan = compile_plan(checked.normalized)
+    _, checked = validate.accepted(screen, file)
+    plan = compile_plan(checked.normalized or {})
     if screen.structured or format is Drawing.json:
         screen.document(as_json(plan))
     elif format is Drawing.mermaid:
@@ -59,7 +60,7 @@ def as_text(plan: Plan, width: int = 160) -> str:
     drawn = drawing.draw(labels, edges, start, width) if len(ids) <= 60 else None
     text = drawn or drawing.outline(ids, edges, start)
     notes = [
-        f"{plan.nodes[edge.source].id} → {_target(plan, edge)}: {_when(edge)}"
+        f"{plan.nodes[edge.source].id} → {_target(plan, edge)}: {_when(plan, edge)}"
         for edge in plan.edges
         if edge.kind != "always"
     ]
@@ -75,7 +76,7 @@ def as_mermaid(plan: Plan) -> str:
         lines.append("    fin((end))")
     for edge in plan.edges:
         target = "fin" if edge.target == END else f"n{edge.target}"
-        label = "" if edge.kind == "always" else f'|"{_quoted(_when(edge))}"|'
+        label = "" if edge.kind == "always" else f'|"{_quoted(_when(plan, edge))}"|'
         lines.append(f"    n{edge.source} -->{label} {target}")
     return "\n".join(lines)
 
@@ -91,7 +92,7 @@ def as_json(plan: Plan) -> Json:
             "from": plan.nodes[edge.source].id,
             "to": _target(plan, edge),
             "kind": edge.kind,
-            "condition": None if edge.kind == "always" else _when(edge),
+            "condition": None if edge.kind == "always" else _when(plan, edge),
         }
         for edge in plan.edges
     ]
@@ -108,9 +109,9 @@ def _target(plan: Plan, edge: PlanEdge) -> str:
     return "end" if edge.target == END else plan.nodes[edge.target].id
 
 
-def _when(edge: PlanEdge) -> str:
+def _when(plan: Plan, edge: PlanEdge) -> str:
     if edge.kind == "dispatch":
-        return f"{edge.field} = {json.dumps(edge.key)}" if edge.key else f"{edge.field} = its id"
+        return f"{edge.field} is {json.dumps(edge.key or _target(plan, edge))}"
     return edge.condition or edge.kind
 
 

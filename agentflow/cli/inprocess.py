@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agentflow.settings import Settings
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from agentflow.flow import Flow
 
 Json = Any
-_BASE = ("type", "at", "step", "attempt", "generation", "execution_id")
 
 
 class InProcess:
@@ -31,26 +29,26 @@ class InProcess:
 
     async def get(self, execution_id: str) -> Json:
         """An execution as it stands."""
-        return described(await self._flow.get(self._tenant, execution_id))
+        return _described(await self._flow.get(self._tenant, execution_id))
 
     async def list(self, status: str | None, limit: int, cursor: str | None) -> Json:
         """A page of executions, newest first."""
         page = await self._flow.list(self._tenant, status=status, limit=limit, cursor=cursor)
         return {
-            "executions": [described(record) for record in page.executions],
+            "executions": [_described(record) for record in page.executions],
             "total": page.total,
             "next_cursor": page.next_cursor,
         }
 
     async def cancel(self, execution_id: str, reason: str) -> Json:
         """Ask that an execution ends."""
-        return described(await self._flow.cancel(self._tenant, execution_id, reason))
+        return _described(await self._flow.cancel(self._tenant, execution_id, reason))
 
     async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
         """Events from this number on, up to the one that ends it."""
         async for items in self._flow.follow(self._tenant, execution_id, after):
             for item in items:
-                yield event(execution_id, item)
+                yield _sent(execution_id, item)
 
     async def close(self) -> None:
         """Close the engine; what is still open is kept in the data folder."""
@@ -74,49 +72,18 @@ async def _as_tenant(opened: Flow, settings: Settings) -> InProcess:
     return InProcess(opened, principal.tenant)
 
 
-def event(execution_id: str, item: StreamItem) -> Json:
-    """A stream item as the API sends it."""
-    import msgspec
-
+def _sent(execution_id: str, item: StreamItem) -> Json:
+    """A stream item as a server sends it."""
+    from agentflow.api import views
     from agentflow.engine.stream import TokenDelta
 
     if isinstance(item, TokenDelta):
-        return {"type": "message.delta", "step": item.step, "data": {"text": item.text}}
-    plain = msgspec.to_builtins(item.event)
-    return {
-        **{name: plain[name] for name in _BASE if name in plain and name != "at"},
-        "seq": item.seq,
-        "execution_id": execution_id,
-        "ts": plain["at"],
-        "data": {name: value for name, value in plain.items() if name not in _BASE},
-    }
+        return views.delta_body(execution_id, item)
+    return views.event_body(execution_id, item)
 
 
-def described(record: ExecutionRecord) -> Json:
-    """An execution's row as the API describes it."""
-    return {
-        "id": record.id,
-        "workflow_name": record.workflow_name,
-        "status": record.status,
-        "content_hash": record.content_hash,
-        "initial_state": record.initial_state,
-        "final_state": record.final_state,
-        "output": record.output,
-        "error": record.error,
-        "metrics": {
-            "execution_time": record.execution_time,
-            "tokens_used": record.tokens_used,
-            "cost": record.cost,
-            "nodes_executed": record.nodes_executed,
-        },
-        "created_at": _moment(record.created_at),
-        "started_at": _moment(record.started_at),
-        "completed_at": _moment(record.completed_at),
-        "steps": list(record.steps),
-    }
+def _described(record: ExecutionRecord) -> Json:
+    """An execution as a server describes it."""
+    from agentflow.api import views
 
-
-def _moment(at: float | None) -> str | None:
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return views.execution_body(record)

@@ -5,29 +5,36 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from agentflow.cli import doctor, executions, graph, keys, outcome, run, schema, serve, validate
+from agentflow.cli import outcome
 from agentflow.cli.screen import Screen
 from agentflow.errors import AgentFlowError, SpecInvalid
 
-app = typer.Typer(
-    name="agentflow",
-    help="Durable LLM workflows on Ray.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-app.command("serve")(serve.serve)
-app.command("validate")(validate.validate)
-app.command("run")(run.run)
-app.command("graph")(graph.graph)
-app.command("schema")(schema.schema)
-app.add_typer(executions.app, name="executions")
-app.add_typer(keys.app, name="keys")
-app.command("doctor")(doctor.doctor)
+COMMANDS = ("serve", "validate", "run", "graph", "schema", "executions", "keys", "doctor")
+"""Each is a module of this folder, with a function of its name or a group of commands (``app``)."""
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The commands. Only the module of the one that is asked for is loaded, all for the help."""
+    app = typer.Typer(
+        name="agentflow",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    app.callback()(_options)
+    asked = [name for name in arguments[:1] if name in COMMANDS]
+    for name in asked or COMMANDS:
+        module = import_module(f"agentflow.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def _version(value: bool) -> None:
@@ -38,7 +45,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and leave."
@@ -60,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _guarded(screen: Screen, arguments: list[str]) -> int:
     try:
+        app = build(arguments)
         code = app(arguments, prog_name="agentflow", obj=screen, standalone_mode=False)
         return code if isinstance(code, int) else outcome.OK
     except typer.TyperException as error:
@@ -92,6 +99,8 @@ def _report(screen: Screen, error: AgentFlowError) -> None:
 
         traceback.print_exception(error, file=screen.err)
     if isinstance(error, SpecInvalid):
+        from agentflow.cli import validate
+
         validate.explain(screen, [outcome.problem(found) for found in error.problems])
     screen.say(f"{error.message.rstrip('.')}.")
     _document(screen, error)
@@ -100,3 +109,7 @@ def _report(screen: Screen, error: AgentFlowError) -> None:
 def _document(screen: Screen, error: AgentFlowError) -> None:
     if screen.structured and not screen.documents:
         screen.document(outcome.refused(error))
+
+
+if __name__ == "__main__":
+    main()

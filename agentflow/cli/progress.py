@@ -56,7 +56,9 @@ class Row:
         worker = data.get("worker")
         if worker:
             self.worker = " ".join(
-                str(part) for part in (worker.get("pid"), worker.get("pool"), worker.get("node")) if part
+                str(part)
+                for part in (worker.get("pid"), worker.get("pool"), worker.get("node"))
+                if part
             )
         self.tokens += sum(_tokens(call) for call in data.get("calls") or ())
         error = data.get("error")

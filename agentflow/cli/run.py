@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,6 @@ from agentflow.cli import document, inprocess, options, validate, watch
 from agentflow.cli.progress import Progress
 from agentflow.cli.screen import Format, Screen
 from agentflow.cli.server import Server
-from agentflow.errors import InvalidInput, SpecInvalid
 from agentflow.settings import Settings, load
 
 Json = Any
@@ -50,13 +48,18 @@ def run(
     screen = options.screen(context, output)
     options.at_most_one(local=local, ray=ray, server=server)
     settings = load()
-    spec, steps = _checked(document.text_of(file), screen)
+    spec, checked = validate.accepted(screen, file)
+    for warning in () if quiet else checked.warnings:
+        screen.say(f"{warning.code} {warning.message}")
     state = document.initial_state(spec, inputs or [], input_file)
     to_server = server or bool(settings.api_url and not (local or ray))
     if detach and not to_server:
         raise typer.BadParameter("--detach needs a server to go on: set AGENTFLOW_API_URL.")
+    steps = tuple(node["id"] for node in (checked.normalized or spec)["nodes"])
     progress = Progress(screen, quiet=quiet, steps=steps)
     where = "server" if to_server else "local" if local else "ray"
+    import asyncio
+
     return asyncio.run(_run(screen, settings, where, (spec, state), progress, timeout, detach))
 
 
@@ -93,15 +96,3 @@ async def open_backend(settings: Settings, where: str, progress: Progress) -> wa
         return await inprocess.open_local(settings)
     progress.tell("Starting Ray and the workers (about 15 s; --local does without)")
     return await inprocess.open_ray(settings)
-
-
-def _checked(text: str, screen: Screen) -> tuple[Json, tuple[str, ...]]:
-    checked = validate.check(text)
-    if not checked.valid:
-        raise SpecInvalid(checked.errors)
-    for warning in checked.warnings:
-        screen.say(f"{warning.code} {warning.message}")
-    spec = checked.normalized
-    if not isinstance(spec, dict):
-        raise InvalidInput("The workflow must be one JSON object")
-    return spec, tuple(node["id"] for node in spec["nodes"])

@@ -72,7 +72,9 @@ class Screen:
 def printable(text: str) -> str:
     """The text without control characters (a model's reply must not drive the terminal)."""
     clean = "".join(
-        char if char in "\n\t" or (char.isprintable() or char == " ") else "\N{REPLACEMENT CHARACTER}"
+        char
+        if char in "\n\t" or (char.isprintable() or char == " ")
+        else "\N{REPLACEMENT CHARACTER}"
         for char in text
     )
     return clean.encode("utf-8", "replace").decode("utf-8")
@@ -82,7 +84,9 @@ def yaml(value: Json, indent: int = 0) -> str:
     """JSON data as block YAML; every scalar is written as JSON, which YAML reads alike."""
     pad = "  " * indent
     if isinstance(value, Mapping) and value:
-        return "".join(f"{pad}{_json(str(key))}:{_yaml_below(item, indent)}" for key, item in value.items())
+        return "".join(
+            f"{pad}{_json(str(key))}:{_yaml_below(item, indent)}" for key, item in value.items()
+        )
     if isinstance(value, (list, tuple)) and value:
         return "".join(f"{pad}-{_yaml_below(item, indent)}" for item in value)
     return f"{pad}{_json(value)}\n"

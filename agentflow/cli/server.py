@@ -95,7 +95,9 @@ class Server:
                 trust_env=not local,
             )
         except (httpx2.InvalidURL, ValueError) as error:
-            raise Unreachable(f"AGENTFLOW_API_URL={self.url!r} is not an address: {error}") from None
+            raise Unreachable(
+                f"AGENTFLOW_API_URL={self.url!r} is not an address: {error}"
+            ) from None
 
     async def submit(self, document: Json, initial_state: Json) -> str:
         """Start an execution; its id."""

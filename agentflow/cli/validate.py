@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agentflow.cli import document, options, outcome
 from agentflow.cli.screen import Format, Screen
+from agentflow.errors import SpecInvalid
+
+if TYPE_CHECKING:
+    from agentflow.spec.check import Checked
 
 Json = Any
 
@@ -20,8 +24,8 @@ def validate(
 ) -> int:
     """Check a workflow; exit code 3 when it is not valid."""
     screen = options.screen(context, output)
-    text = document.text_of(file)
-    checked = check(text)
+    content = document.bytes_of(file)
+    checked = check(content)
     errors = [outcome.problem(found) for found in checked.errors]
     warnings = [outcome.problem(found) for found in checked.warnings]
     if strict:
@@ -29,24 +33,41 @@ def validate(
     if screen.structured:
         screen.document({"valid": not errors, "errors": errors, "warnings": warnings})
     else:
-        explain(screen, errors + warnings, file, text)
+        explain(screen, errors + warnings, file, content)
         screen.text(_verdict(file, len(errors), len(warnings)))
     return outcome.INVALID if errors else outcome.OK
 
 
-def check(text: str) -> Any:
+def check(content: bytes) -> Checked:
     """The checked form of a workflow's text, by this process's settings."""
-    from agentflow import settings
-    from agentflow.spec.check import check as check_document
+    from agentflow.settings import load
+    from agentflow.spec.check import check_text
+    from agentflow.spec.environment import DEFAULT_ALLOWED
+
+    return check_text(content, allowed_env=DEFAULT_ALLOWED | frozenset(load().source_env))
+
+
+def accepted(screen: Screen, file: str) -> tuple[Json, Checked]:
+    """The workflow of a file, as written and checked; leaves with exit code 3 when it is not valid."""
     from agentflow.spec.check import parse
 
-    del settings
-    return check_document(parse(text), text=text)
+    content = document.bytes_of(file)
+    checked = check(content)
+    if checked.valid:
+        return parse(content), checked
+    problems = [outcome.problem(found) for found in checked.errors]
+    explain(screen, problems, file, content)
+    screen.say(_verdict(file, len(problems), len(checked.warnings)))
+    if screen.structured:
+        screen.document(outcome.refused(SpecInvalid(problems)))
+    raise typer.Exit(outcome.INVALID)
 
 
-def explain(screen: Screen, problems: list[dict[str, Json]], file: str = "", text: str = "") -> None:
+def explain(
+    screen: Screen, problems: list[dict[str, Json]], file: str = "", content: bytes = b""
+) -> None:
     """Tell each problem: code, what is wrong, where, the line itself, and a hint."""
-    lines = text.splitlines()
+    lines = content.decode("utf-8-sig", "replace").split("\n")
     for found in problems:
         screen.say(f"{found['code']} {found['message']}")
         line, column = found.get("line"), found.get("column")

@@ -34,10 +34,11 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 """Hints are hints: how often the journal itself is asked for orphans and commands."""
 CLAIM_LIMIT = 100
+DRAIN_S = 2.0
 
 
 class Lease(Protocol):
-    """Keeps the coordinator's lease alive from a thread of its own."""
+    """Keeps the coordinator's lease alive from a thread of its own (engine.lease.LeaseKeeper)."""
 
     @property
     def held(self) -> bool:
@@ -45,11 +46,11 @@ class Lease(Protocol):
         ...
 
     def start(self, epoch: int, on_lost: Callable[[], None]) -> None:
-        """Begin to heartbeat for this epoch; ``on_lost`` is called from the keeper's thread."""
+        """Begin to renew for this epoch; ``on_lost`` is called in the keeper's thread."""
         ...
 
     def stop(self) -> None:
-        """Stop the heartbeat; returns when its thread has ended."""
+        """Stop renewing; returns when the thread has ended. The lease runs on until its end."""
         ...
 
 
@@ -75,7 +76,7 @@ class Engine:
         self._workers = workers
         self._on_close = on_close
         self._plans = Plans()
-        self._writer = Writer(journal, self._flush)
+        self._writer = Writer(journal, self._flush, self._regain)
         self._outbox: list[Attempt] = []
         self._scheduler = Scheduler(
             nodes=nodes,
@@ -89,6 +90,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._nudged = asyncio.Event()
+        self._regaining = asyncio.Lock()
         self._accepting = False
 
     async def start(self) -> None:
@@ -167,9 +169,12 @@ class Engine:
         self._accepting = False
         await self._stop_tasks()
         if self._lease.held:
-            with contextlib.suppress(StoreUnavailable):  # then the lease simply runs out
-                await self._writer.flush()
-                await self._journal.release()
+            await asyncio.to_thread(self._lease.stop)
+            with contextlib.suppress(StoreUnavailable, TimeoutError):  # then the lease runs out
+                async with asyncio.timeout(DRAIN_S):
+                    await self._writer.flush()
+                    await self._journal.release()
+        self._scheduler.drop_all()
 
     async def close(self) -> None:
         """Stop at once what :meth:`drain` has not ended."""
@@ -178,43 +183,55 @@ class Engine:
         self._scheduler.drop_all()
         await self._writer.close()
         await self._workers.close()
-        self._lease.stop()
+        await asyncio.to_thread(self._lease.stop)
         if self._on_close is not None:
             await self._on_close()
 
     async def _enter(self) -> None:
+        await asyncio.to_thread(self._lease.stop)
         epoch = await self._journal.enter()
         self._scheduler.epoch = epoch
-        self._lease.start(epoch, self._lost)
+        self._lease.start(epoch, self._on_lost)
         self._accepting = True
 
-    def _lost(self) -> None:
-        """From the keeper's thread: the lease is gone, so nothing here is ours any more."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._fall)
+    def _on_lost(self) -> None:
+        """In the keeper's thread: the lease is gone."""
+        self._from_thread(self._fall)
+
+    def on_buried(self, coordinators: list[str]) -> None:
+        """In the keeper's thread: other coordinators are dead, so there is something to claim."""
+        self._from_thread(self._nudged.set)
+
+    def _from_thread(self, call: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
 
     def _fall(self) -> None:
-        if not self._accepting:
-            return
-        self._accepting = False
-        self._scheduler.drop_all()
-        self._tasks.append(asyncio.create_task(self._rise(), name=f"{self.id} enters again"))
+        if self._accepting:
+            self._accepting = False
+            regain = asyncio.create_task(self._regain(), name=f"{self.id} enters again")
+            self._tasks.append(regain)
 
-    async def _rise(self) -> None:
-        """After a lapse: enter with a new epoch as soon as the database answers, then claim.
+    async def _regain(self) -> None:
+        """After a lapse, or a refused write: enter with a new epoch as soon as the database answers,
+        keep what still names us, drop the rest."""
+        seen = self._scheduler.epoch
+        async with self._regaining:
+            while self._scheduler.epoch == seen:
+                self._accepting = False
+                try:
+                    await self._enter()
+                    await self._keep_what_is_ours()
+                except StoreUnavailable:
+                    await asyncio.sleep(POLL_S / 4)
 
-        What was queued under the old epoch must never be sent under the new one, so the writer is
-        emptied first.
-        """
-        self._lease.stop()
-        await self._writer.close()
-        self._writer.start()
-        while True:
-            try:
-                await self._enter()
-                return
-            except StoreUnavailable:
-                await asyncio.sleep(POLL_S)
+    async def _keep_what_is_ours(self) -> None:
+        committed = [key for key, owned in self._scheduler.owned.items() if owned.committed]
+        ours = await self._journal.owned(committed)
+        for key in committed:
+            owned = self._scheduler.owned.get(key)
+            if key not in ours and owned is not None and not owned.state.over:
+                self._scheduler.drop(owned)
 
     async def _stop_tasks(self) -> None:
         tasks, self._tasks = self._tasks, []

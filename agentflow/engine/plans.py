@@ -6,7 +6,6 @@ from collections import OrderedDict
 from typing import Any
 
 from agentflow.plan.compile import compile_plan
-
 from agentflow.plan.plan import Plan
 
 Json = Any

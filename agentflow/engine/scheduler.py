@@ -37,12 +37,14 @@ LINGER_S = 30.0
 
 
 class Owned:
-    """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable."""
+    """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable;
+    ``committed`` says that its row is."""
 
     def __init__(self, state: ExecutionState, tenant: str) -> None:
         self.state = state
         self.tenant = tenant
         self.next_seq = state.seq + 1
+        self.committed = state.seq > 0
         self.stream = Stream()
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.attempts: dict[str, tuple[str, int, int]] = {}
@@ -310,6 +312,7 @@ class Scheduler:
 
     def _durable(self, owned: Owned, append: Append, effects: list[Any]) -> None:
         """The events are committed: tell those who listen, then let the released steps leave."""
+        owned.committed = True
         recorded = [
             Recorded(append.first_seq + offset, event) for offset, event in enumerate(append.events)
         ]

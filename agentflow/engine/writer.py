@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from agentflow.errors import AgentFlowError, Conflict, FencedOut, StoreUnavailable
 from agentflow.execution.journal import Append, Journal
@@ -23,11 +23,18 @@ BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Writer:
-    """Commits appends through the journal. ``on_committed`` hears of every finished transaction."""
+    """Commits appends through the journal. ``on_committed`` hears of every finished transaction;
+    ``regain`` enters again with a new epoch when the lease has ended, and returns once that is done."""
 
-    def __init__(self, journal: Journal, on_committed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        on_committed: Callable[[], None],
+        regain: Callable[[], Awaitable[None]],
+    ) -> None:
         self._journal = journal
         self._on_committed = on_committed
+        self._regain = regain
         self._queues: list[deque[tuple[Append, Settle]]] = [deque() for _ in range(LANES)]
         self._wake = [asyncio.Event() for _ in range(LANES)]
         self._idle = [asyncio.Event() for _ in range(LANES)]
@@ -70,29 +77,41 @@ class Writer:
                 self._on_committed()
             idle.set()
 
-    async def _commit(self, batch: list[tuple[Append, Settle]]) -> None:
+    async def _commit(self, batch: list[tuple[Append, Settle]], may_regain: bool = True) -> None:
         """Bring a batch to its end: durable, or refused one by one."""
         try:
-            await self._append(batch)
-        except (FencedOut, Conflict) as error:
-            if len(batch) == 1:
-                self._settle(batch, error)
-            else:
-                for entry in await self._still_ours(batch):
-                    await self._commit([entry])
-            return
+            await self._append(batch, unsure=not may_regain)
         except asyncio.CancelledError:
             self._settle(batch, FencedOut("The coordinator has stopped"))
             raise
-        self._settle(batch, None)
+        except FencedOut as error:
+            if may_regain and not await self._owned(batch):
+                await self._regain()
+                await self._commit(batch, may_regain=False)
+            else:
+                await self._refuse(batch, error, may_regain)
+        except Conflict as error:
+            await self._refuse(batch, error, may_regain)
+        else:
+            self._settle(batch, None)
 
-    async def _append(self, batch: list[tuple[Append, Settle]]) -> None:
+    async def _refuse(
+        self, batch: list[tuple[Append, Settle]], error: AgentFlowError, may_regain: bool
+    ) -> None:
+        """A batch is refused whole for the sake of one: find out which."""
+        if len(batch) == 1:
+            self._settle(batch, error)
+            return
+        for entry in batch:
+            await self._commit([entry], may_regain)
+
+    async def _append(self, batch: list[tuple[Append, Settle]], *, unsure: bool) -> None:
         """Append, waiting out a database that is away. A commit whose fate is unknown is looked up
         before it is sent again: rows are numbered by one writer, so the tail tells."""
         tries = 0
         while True:
             try:
-                if tries and await self._already_durable(batch):
+                if (tries or unsure) and await self._already_durable(batch):
                     break
                 await self._journal.append([append for append, _ in batch])
                 break
@@ -109,19 +128,13 @@ class Writer:
             for append, _ in batch
         )
 
-    async def _still_ours(self, batch: list[tuple[Append, Settle]]) -> list[tuple[Append, Settle]]:
-        """After a refused batch: settle what another coordinator owns, give back the rest."""
-        accepted = {append.execution_id for append, _ in batch if append.accept is not None}
+    async def _owned(self, batch: list[tuple[Append, Settle]]) -> set[str]:
+        """Those of the batch that are still ours; none when the lease has ended."""
         while True:
             try:
-                owned = await self._journal.owned([append.execution_id for append, _ in batch])
-                break
+                return await self._journal.owned([append.execution_id for append, _ in batch])
             except StoreUnavailable:
                 await asyncio.sleep(BACKOFF_S[-1])
-        ours = owned | accepted
-        lost = [entry for entry in batch if entry[0].execution_id not in ours]
-        self._settle(lost, FencedOut())
-        return [entry for entry in batch if entry[0].execution_id in ours]
 
     @staticmethod
     def _settle(batch: Sequence[tuple[Append, Settle]], error: AgentFlowError | None) -> None:

@@ -19,6 +19,7 @@ from agentflow.errors import (
     ConnectionFailed,
     ContentFiltered,
     ContextLengthExceeded,
+    MissingCredential,
     NotSupported,
     ProviderAuthError,
     ProviderRateLimited,
@@ -98,7 +99,7 @@ class OpenAISource:
         """
         chosen = parameters(request, self._config)
         headers, secrets = self._headers(request)
-        body = _body(request, chosen, self._provider, "base_url" in self._config)
+        body = _body(request, chosen, newest=self._base_url == OPENAI_URL)
         call = _Call(self._provider, self._base_url, self._config.get("price"), request, chosen)
         try:
             async with asyncio.timeout(chosen.timeout_s):
@@ -123,13 +124,15 @@ class OpenAISource:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            came = "nothing" if not text.strip() else f"not a chat completion: {masked(text, (), 80)}"
+            came = (
+                "nothing" if not text.strip() else f"not a chat completion: {masked(text, (), 80)}"
+            )
             raise ProviderUnavailable(f"{call.where} answered 200 with {came}")
         choices = answer.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         call.note(answer)
         message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
+        if not isinstance(choice, dict) or not isinstance(message, dict):
             raise ProviderUnavailable(f"{call.where} answered without a choice")
         call.text = str(message.get("content") or "")
         call.refusal = str(message.get("refusal") or "")
@@ -149,10 +152,8 @@ class OpenAISource:
         try:
             async with chunks:
                 async for chunk in chunks:
-                    call.take(chunk.to_dict() if hasattr(chunk, "to_dict") else chunk, on_text)
+                    call.take(chunk.to_dict(warnings=False) if hasattr(chunk, "to_dict") else chunk, on_text)
         except ValueError as error:
-            if isinstance(error, openai.APIError):
-                raise
             raise ProviderUnavailable(
                 f"{call.where} sent a stream that cannot be read, after {len(call.text)} characters"
             ) from error
@@ -172,6 +173,11 @@ class OpenAISource:
             key = self._credentials.value(key_name, self._id)
             headers["Authorization"] = f"Bearer {key}"
             secrets.append(key)
+        elif self._config.get("api_key_ref"):
+            raise MissingCredential(
+                f"Source {self._id!r} names a stored secret (api_key_ref), which this version cannot "
+                "read; name an environment variable (api_key_env) instead"
+            )
         else:
             headers["Authorization"] = openai.Omit()
         organization = self._config.get("organization_env")
@@ -277,11 +283,8 @@ class _Call:
         return BilledError(error, self.so_far()) if began else error
 
 
-def _body(
-    request: ModelRequest, chosen: Parameters, provider: str, own_url: bool
-) -> dict[str, Json]:
-    """The parameters of the SDK's call."""
-    newest = provider == "openai" and not own_url
+def _body(request: ModelRequest, chosen: Parameters, *, newest: bool) -> dict[str, Json]:
+    """The parameters of the SDK's call. ``newest``: OpenAI's own spelling of max_tokens."""
     fixed = bool(_REASONING.match(chosen.model))
     body: dict[str, Json] = {
         "model": chosen.model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 Json = Any
@@ -26,7 +25,7 @@ def cost(
     tokens, and comes before the table; ``base_url`` finds providers that the table knows by address.
     """
     cached = min(max(cached_tokens, 0), input_tokens)
-    if price and (price.get("input_per_mtok") or price.get("output_per_mtok")) is not None:
+    if price and any(price.get(name) is not None for name in ("input_per_mtok", "output_per_mtok")):
         per_input = float(price.get("input_per_mtok") or 0)
         per_cached = price.get("cached_per_mtok")
         per_cached = per_input if per_cached is None else float(per_cached)
@@ -48,8 +47,8 @@ def _listed(
     cached_tokens: int,
 ) -> float | None:
     """The table's price of a call in dollars; None when the table does not know the model."""
-    where = _provider(provider, base_url)
-    if where is None:
+    own = base_url is None and provider == "openai"
+    if not own and not base_url:
         return None
     import genai_prices
 
@@ -59,13 +58,9 @@ def _listed(
         cache_read_tokens=cached_tokens or None,
     )
     try:
-        return float(genai_prices.calc_price(usage, model, **where).total_price)
+        if own:
+            return float(genai_prices.calc_price(usage, model, provider_id="openai").total_price)
+        priced = genai_prices.calc_price(usage, model, provider_api_url=base_url)
+        return float(priced.total_price)
     except (LookupError, ValueError):
         return None
-
-
-@lru_cache(maxsize=256)
-def _provider(provider: str, base_url: str | None) -> dict[str, str] | None:
-    if base_url:
-        return {"provider_api_url": base_url}
-    return {"provider_id": "openai"} if provider == "openai" else None

@@ -110,6 +110,15 @@ class Expression:
 _NOT_STATE = ("execution", "result", "error", "item", "index")
 
 
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LITERALS = ("true", "false", "null")
+
+
+def is_bare_name(text: str) -> bool:
+    """Whether a condition is a bare field name rather than an expression."""
+    return _BARE.fullmatch(text) is not None and text not in _LITERALS
+
+
 def compile_expression(text: str, declared: Mapping[str, str]) -> Expression:
     """The compiled expression; compiled texts are kept. ``declared``: name -> field type.
 

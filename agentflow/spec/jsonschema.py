@@ -28,6 +28,12 @@ class SchemaChecker:
         return found
 
 
+def first_mismatch(schema: Json, value: Json) -> str | None:
+    """The first thing about the value that does not fit the schema, or None. Raises SchemaInvalid."""
+    found = compile_schema(schema).problems(value, limit=1)
+    return found[0] if found else None
+
+
 def compile_schema(schema: Json) -> SchemaChecker:
     """The checker of a schema. References to other documents are refused. Raises SchemaInvalid."""
     import jsonschema_rs

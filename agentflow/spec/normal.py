@@ -14,8 +14,11 @@ from agentflow.spec.problems import Part, Parts, Problem, problem
 Json = Any
 
 LAYOUT = frozenset(
-    "x y z position positionAbsolute width height measured color colour colors colours"
-    " backgroundColor borderColor icon style ui layout viewport zoom selected dragging collapsed".split()
+    (
+        *("x", "y", "z", "position", "positionAbsolute", "width", "height", "measured", "zoom"),
+        *("color", "colour", "colors", "colours", "backgroundColor", "borderColor", "icon"),
+        *("style", "ui", "layout", "viewport", "selected", "dragging", "collapsed"),
+    )
 )
 """Keys of an editor's drawing. The content hash leaves them out of the document itself, its nodes,
 edges, queues (and their sub-queues) and sources; inside ``metadata``, ``config``, ``state`` and other
@@ -223,9 +226,7 @@ def _queue(result: Canonical, raw: dict[str, Json], at: Parts) -> dict[str, Json
     if isinstance(bandwidth, dict):
         queue["bandwidth"] = dict(bandwidth)
         place = (*at, "bandwidth")
-        _rename(
-            result, queue["bandwidth"], place, "tokens_per_minute", "max_tokens_per_minute"
-        )
+        _rename(result, queue["bandwidth"], place, "tokens_per_minute", "max_tokens_per_minute")
     return queue
 
 

@@ -89,7 +89,9 @@ def readable(parts: Iterable[Part]) -> str:
 def near(name: object, candidates: Iterable[str]) -> str | None:
     """A hint that offers the candidates most like ``name``, or None."""
     matches = get_close_matches(str(name)[:200], list(candidates)[:2000], n=3, cutoff=0.6)
-    return "Did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else None
+    return (
+        "Did you mean " + " or ".join(repr(match) for match in matches) + "?" if matches else None
+    )
 
 
 def order(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -96,7 +96,7 @@ def _extreme(a: Json, b: Json, larger: bool) -> Json:
     return b if (b > a if larger else b < a) else a
 
 
-_MERGE = {
+_MERGE: Mapping[str, Callable[[Json, Json], Json]] = {
     "last": lambda a, b: b,
     "first": lambda a, b: a,
     "sum": lambda a, b: a + b,

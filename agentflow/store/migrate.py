@@ -1,7 +1,11 @@
-"""Brings the database's schema to the version that this AgentFlow needs, and back."""
+"""Brings the database's schema to the version that this AgentFlow needs, and back.
+
+These functions block, with an event loop of their own: from asyncio call them in a thread.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +26,12 @@ HEAD = max(path.stem.split("_")[0] for path in (_FOLDER / "versions").glob("[0-9
 """The newest revision this AgentFlow knows. Revisions are numbers, counted up."""
 
 
-async def current(dsn: str) -> str | None:
+def current(dsn: str) -> str | None:
     """The revision of the database, None when it is empty. Raises StoreUnavailable, ConfigError."""
+    return asyncio.run(_current(dsn))
+
+
+async def _current(dsn: str) -> str | None:
     connection = await connect(dsn)
     try:
         with unavailable():
@@ -37,12 +45,12 @@ async def current(dsn: str) -> str | None:
         await connection.close()
 
 
-async def upgrade(dsn: str) -> None:
+def upgrade(dsn: str) -> None:
     """Bring the schema to HEAD. Any number of processes may do this at once. Cheap when it is there.
 
     Raises ConfigError when a newer AgentFlow has been here, StoreUnavailable.
     """
-    found = await current(dsn)
+    found = current(dsn)
     if found == HEAD:
         return
     if found is not None and found > HEAD:
@@ -52,14 +60,14 @@ async def upgrade(dsn: str) -> None:
         )
     from alembic import command
 
-    await _migrate(dsn, lambda config: command.upgrade(config, "head"))
+    asyncio.run(_migrate(dsn, lambda config: command.upgrade(config, "head")))
 
 
-async def downgrade(dsn: str, steps: int = 1) -> None:
+def downgrade(dsn: str, steps: int = 1) -> None:
     """Take the last revisions back. What only they could hold is lost."""
     from alembic import command
 
-    await _migrate(dsn, lambda config: command.downgrade(config, f"-{steps}"))
+    asyncio.run(_migrate(dsn, lambda config: command.downgrade(config, f"-{steps}")))
 
 
 async def _migrate(dsn: str, act: Callable[[Any], None]) -> None:

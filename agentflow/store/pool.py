@@ -6,8 +6,13 @@ import contextlib
 from collections.abc import Iterator
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from agentflow.errors import ConfigError, StoreUnavailable
+
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection | PoolConnectionProxy
+"""A connection, whether of one's own or of a pool."""
 
 _AWAY = (
     OSError,  # refused, reset, unreachable; also every kind of timeout
@@ -35,7 +40,7 @@ def unavailable() -> Iterator[None]:
 
 async def open_pool(
     dsn: str, *, min_size: int = 0, max_size: int = 8, timeout_s: float = 15.0
-) -> asyncpg.Pool:
+) -> Pool:
     """A pool of connections. ``timeout_s`` bounds each connection attempt and each statement.
 
     Raises StoreUnavailable when the server cannot be reached, ConfigError when it refuses us.
@@ -48,10 +53,23 @@ async def open_pool(
                 max_size=max_size,
                 timeout=timeout_s,
                 command_timeout=timeout_s,
+                reset=_reset,
                 server_settings={"application_name": "agentflow", "timezone": "UTC"},
             )
     except _REFUSED as error:
         raise refused(error) from None
+
+
+async def _reset(connection: Connection) -> None:
+    """Spares a round trip at every release: nothing here sets anything on a pool's connection."""
+    if connection.is_in_transaction():
+        await connection.reset()
+
+
+async def ping(pool: Pool) -> None:
+    """Returns when the server answered. Raises StoreUnavailable."""
+    with unavailable():
+        await pool.fetchval("SELECT 1")
 
 
 async def connect(dsn: str, *, timeout_s: float = 15.0) -> asyncpg.Connection:

@@ -6,6 +6,7 @@ for root it runs as the user ``nobody``, from binaries that this user can read.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -298,8 +299,8 @@ class Server:
         if not sys.platform.startswith("linux"):
             return
         for sign, wait in ((None, 1.0), (signal.SIGQUIT, 4.0), (signal.SIGKILL, 5.0)):
-            for pid in _processes_in(self._data) if sign else ():
-                _signal(pid, sign)
+            if sign is not None:
+                _signal(_processes_in(self._data), sign)
             deadline = time.monotonic() + wait
             while _processes_in(self._data):
                 if time.monotonic() > deadline:
@@ -328,11 +329,10 @@ def _processes_in(folder: Path) -> list[int]:
     return found
 
 
-def _signal(pid: int, sign: int) -> None:
-    try:
-        os.kill(pid, sign)
-    except ProcessLookupError:
-        pass
+def _signal(pids: list[int], sign: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sign)
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:

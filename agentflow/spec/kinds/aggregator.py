@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agentflow.spec.kinds.base import CEL, PATH, TEMPLATE, NodeKind, Options, OptionsModel, Text
+from agentflow.spec.kinds.base import (
+    CEL,
+    PATH,
+    TEMPLATE,
+    Complaint,
+    Json,
+    NodeKind,
+    Options,
+    OptionsModel,
+    Text,
+)
 
 Path = Annotated[str, Field(min_length=1)]
 META_FIELDS = ("tokens_used", "cost", "execution_path")
@@ -39,11 +49,17 @@ def is_path(text: str) -> bool:
     return all(part.replace("-", "_").isidentifier() for part in text.split("."))
 
 
-def _complaints(options: Options) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+def _complaints(options: Options) -> tuple[Complaint, ...]:
     needed = _NEEDS.get(options["strategy"])
     if needed and not options.get(needed):
         return (((needed,), f"is missing: strategy {options['strategy']!r} needs it"),)
     return ()
+
+
+def _complete(options: dict[str, Json]) -> dict[str, Json]:
+    if options["priority_order"] is None:
+        return {**options, "priority_order": options["source_keys"]}
+    return options
 
 
 def _texts(options: Options) -> tuple[Text, ...]:
@@ -77,4 +93,5 @@ KIND = NodeKind(
     texts=_texts,
     sources=_sources,
     complaints=_complaints,
+    complete=_complete,
 )

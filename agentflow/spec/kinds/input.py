@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agentflow.spec.kinds.base import PATH, NodeKind, Options, OptionsModel, Text
+from agentflow.spec.kinds.base import PATH, Complaint, NodeKind, Options, OptionsModel, Text
 from agentflow.spec.patterns import PatternError, compile_pattern
 
 Transform = Literal["lowercase", "uppercase", "strip", "trim"]
@@ -31,10 +31,10 @@ class InputOptions(OptionsModel):
     schema_: dict[str, Any] | bool | None = Field(None, alias="schema")
 
 
-def _complaints(options: Options) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+def _complaints(options: Options) -> tuple[Complaint, ...]:
     from agentflow.spec.jsonschema import SchemaInvalid, compile_schema
 
-    found: list[tuple[tuple[str | int, ...], str]] = []
+    found: list[Complaint] = []
     rules = options.get("validate") or {}
     if rules.get("pattern") is not None:
         try:

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agentflow.spec.kinds.base import TEMPLATE, VALUES, NodeKind, Options, OptionsModel, Text
+from agentflow.spec.kinds.base import (
+    TEMPLATE,
+    VALUES,
+    Complaint,
+    NodeKind,
+    Options,
+    OptionsModel,
+    Text,
+)
 from agentflow.spec.kinds.sampling import Penalty, Temperature, Tokens, TopP
 
 FALLBACK_ON = ("ProviderUnavailable", "ConnectionFailed", "ProviderRateLimited", "CallTimeout")
@@ -18,7 +26,7 @@ class LlmOptions(OptionsModel):
     source: str | Annotated[list[str], Field(min_length=1)] | None = None
     fallback_on: list[str] = list(FALLBACK_ON)
     race: bool = False
-    prompt: str | None = None
+    prompt: str = "{user_input}"
     system_prompt: str | None = None
     messages: list[dict[str, Any]] | str | None = None
     images: list[Any] | str = []
@@ -39,8 +47,7 @@ class LlmOptions(OptionsModel):
 def _texts(options: Options) -> tuple[Text, ...]:
     texts = []
     if options.get("messages") is None:
-        prompt = options.get("prompt")
-        texts.append(Text(("prompt",), TEMPLATE, "{user_input}" if prompt is None else prompt))
+        texts.append(Text(("prompt",), TEMPLATE, options["prompt"]))
     elif isinstance(options["messages"], str):
         texts.append(Text(("messages",), VALUES, options["messages"]))
     else:
@@ -63,10 +70,10 @@ def _message_texts(messages: list[dict[str, Any]]) -> list[Text]:
     return texts
 
 
-def _complaints(options: Options) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+def _complaints(options: Options) -> tuple[Complaint, ...]:
     from agentflow.spec.jsonschema import SchemaInvalid, compile_schema
 
-    found: list[tuple[tuple[str | int, ...], str]] = []
+    found: list[Complaint] = []
     if options.get("response_schema") is not None:
         try:
             compile_schema(options["response_schema"])
@@ -106,6 +113,7 @@ KIND = NodeKind(
     attempts=3,
     placement="io",
     field="text_result",
+    always_writes=True,
     texts=_texts,
     needs_source=_needs_source,
     complaints=_complaints,

@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agentflow.spec.kinds.base import CEL, PATH, TEMPLATE, NodeKind, Options, OptionsModel, Text
+from agentflow.spec.kinds.base import (
+    CEL,
+    PATH,
+    TEMPLATE,
+    Complaint,
+    NodeKind,
+    Options,
+    OptionsModel,
+    Text,
+)
 from agentflow.spec.patterns import PatternError, compile_pattern
 
 _TEXT_RULE = re.compile(
@@ -62,8 +71,8 @@ def text_rule(condition: str) -> tuple[str, str | int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def _complaints(options: Options) -> tuple[tuple[tuple[str | int, ...], str], ...]:
-    found: list[tuple[tuple[str | int, ...], str]] = []
+def _complaints(options: Options) -> tuple[Complaint, ...]:
+    found: list[Complaint] = []
     chosen = strategy(options)
     needed = NEEDS.get(chosen)
     for index, route in enumerate(options.get("routes") or ()):
@@ -110,8 +119,10 @@ KIND = NodeKind(
     type="router",
     options=RouterOptions,
     field="intent",
+    always_writes=True,
     texts=_texts,
     needs_source=_needs_source,
     complaints=_complaints,
+    complete=lambda options: {**options, "strategy": strategy(options)},
     unsupported=_unsupported,
 )

@@ -26,7 +26,8 @@ def plans(draw) -> tuple[Plan, dict[str, tuple[int, ...]]]:
     inline = draw(st.sets(st.sampled_from(names)))
     plan = make_plan(links, "n0", **{name: {"placement": "inline"} for name in inline})
     takes = {
-        node.id: tuple(edge for edge in node.outgoing if draw(st.integers(0, 3))) for node in plan.nodes
+        node.id: tuple(edge for edge in node.outgoing if draw(st.integers(0, 3)))
+        for node in plan.nodes
     }
     return plan, takes
 

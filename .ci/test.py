@@ -1,0 +1,145 @@
+"""Runs every check, folder by folder, and ends with the totals. Calls nothing but the tools."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+FOLDER_LIMIT_S = 7200 if os.environ.get("AGENTFLOW_SOAK") else 1500
+STATIC = (
+    ("ruff check", ["ruff", "check", "."]),
+    ("ruff format", ["ruff", "format", "--check", "."]),
+    ("lint-imports", ["lint-imports", "--no-cache"]),
+    ("mypy", ["mypy"]),
+)
+
+
+def main() -> int:
+    os.chdir(ROOT)
+    broken = [name for name, command in STATIC if not static(name, command)]
+    if "--static" in sys.argv:
+        return bool(broken)
+    work = Path(tempfile.mkdtemp(prefix="agentflow-test-"))
+    try:
+        results = [folder(name, paths, work) for name, paths in folders()]
+        covered = coverage(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return summary(broken, results, covered)
+
+
+def static(name: str, command: list[str]) -> bool:
+    began = time.monotonic()
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]], capture_output=True, text=True, env=plain()
+    )
+    good = done.returncode == 0
+    print(f"{name}: {'ok' if good else 'FAILED'} ({time.monotonic() - began:.0f} s)", flush=True)
+    if not good:
+        print(done.stdout[-8000:] + done.stderr[-4000:], flush=True)
+    return good
+
+
+def folders() -> list[tuple[str, list[str]]]:
+    """The tests at the top first, then each folder below."""
+    tests = ROOT / "tests"
+    top = [str(path.relative_to(ROOT)) for path in sorted(tests.glob("test_*.py"))]
+    below = sorted(
+        path for path in tests.iterdir() if path.is_dir() and any(path.rglob("test_*.py"))
+    )
+    return [("tests", top), *((path.name, [f"tests/{path.name}"]) for path in below)]
+
+
+def folder(name: str, paths: list[str], work: Path) -> dict:
+    report = work / f"{name}.xml"
+    began = time.monotonic()
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", *paths]
+    command += [f"--junit-xml={report}", "-o", f"cache_dir={work / 'cache'}"]
+    measured = {
+        **plain(),
+        "COVERAGE_FILE": str(work / "data" / ".coverage"),
+        "COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"),
+    }
+    (work / "data").mkdir(exist_ok=True)
+    print(f"\n== {name}", flush=True)
+    try:
+        code = subprocess.run(command, env=measured, timeout=FOLDER_LIMIT_S).returncode
+    except subprocess.TimeoutExpired:
+        code = 124
+        print(f"{name}: stopped after {FOLDER_LIMIT_S} s", flush=True)
+    minutes = (time.monotonic() - began) / 60
+    found = read(report) if report.exists() else {"passed": 0, "failed": 1, "skips": []}
+    if code and not found["failed"]:
+        found["failed"] = 1
+    print(f"{name}: {minutes:.1f} min", flush=True)
+    return {"name": name, "minutes": minutes, **found}
+
+
+def read(report: Path) -> dict:
+    passed, failed, skips = 0, 0, []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif skipped is not None:
+            reason = " ".join((skipped.get("message") or "no reason given").split())
+            skips.append(f"{case.get('classname')}.{case.get('name')}: {reason}")
+        else:
+            passed += 1
+    return {"passed": passed, "failed": failed, "skips": skips}
+
+
+def coverage(work: Path) -> bool:
+    tool = [sys.executable, "-m", "coverage"]
+    environ = {**plain(), "COVERAGE_FILE": str(work / ".coverage")}
+    parts = sorted(str(path) for path in (work / "data").glob(".coverage*"))
+    if not parts:
+        return False
+    print("\n== coverage over all folders", flush=True)
+    subprocess.run([*tool, "combine", "--quiet", *parts], env=environ, check=True)
+    done = subprocess.run(
+        [*tool, "report", "--skip-covered", "--sort=cover"],
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    print(done.stdout + done.stderr, flush=True)
+    return done.returncode == 0
+
+
+def summary(broken: list[str], results: list[dict], covered: bool) -> int:
+    skips = [skip for result in results for skip in result["skips"]]
+    passed, failed = (sum(result[key] for result in results) for key in ("passed", "failed"))
+    print(
+        "minutes: " + ", ".join(f"{result['name']} {result['minutes']:.1f}" for result in results)
+    )
+    for name in broken:
+        print(f"FAILED: {name}")
+    if not covered:
+        print("FAILED: coverage (below the limit, or not measured)")
+    for result in results:
+        if result["failed"]:
+            print(f"FAILED: {result['failed']} in {result['name']}")
+    for skip in skips:
+        print(f"skipped: {skip}")
+    print(f"{passed} passed, {failed} failed, {len(skips)} skipped", flush=True)
+    return int(bool(broken or failed or not covered))
+
+
+def plain() -> dict[str, str]:
+    """The environment without settings of AgentFlow that would reach the tests by accident."""
+    ours = re.compile(
+        r"^(AGENTFLOW_(?!SOAK)|API_KEY$|DATABASE_URL$|PORT$|LOG_LEVEL$|CORS_ORIGINS$)"
+    )
+    return {name: value for name, value in os.environ.items() if not ours.match(name)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+# Everything here works on a fresh clone; `make setup` comes first by itself and is instant afterwards.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help setup demo test check bench soak clean
+
+help:
+	@echo "make demo    watch a workflow with a real language model, and its coordinator killed"
+	@echo "make test    everything that must hold before a change is accepted"
+	@echo "make check   only the fast, static part of it"
+	@echo "make setup   the environment in .venv (the others call it)"
+	@echo "make bench   the measurements behind the figures we give"
+	@echo "make soak    the slow tests in full"
+	@echo "make clean   remove the environment, the data folder and every cache"
+
+setup:
+	@.ci/setup
+
+demo: setup
+	@$(PY) examples/demo.py
+
+test: setup
+	@$(PY) .ci/test.py
+
+check: setup
+	@$(PY) .ci/test.py --static
+
+bench: setup
+	@if [ -f benchmarks/run.py ]; then $(PY) benchmarks/run.py; \
+	else echo "There are no benchmarks in this version, so there are no figures to reproduce."; fi
+
+soak: setup
+	@AGENTFLOW_SOAK=1 $(PY) .ci/test.py
+
+clean:
+	@.ci/clean

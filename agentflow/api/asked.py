@@ -1,0 +1,42 @@
+"""What a route works with: the Flow of this replica, and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from agentflow.flow import Flow
+from agentflow.telemetry.metrics import RequestMetrics
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request in context. ``tenant`` owns every row that it may see."""
+
+    flow: Flow
+    tenant: str
+    metrics: RequestMetrics
+    comment_s: float
+
+
+def asked(request: Request) -> Asked:
+    """The context of a request that has passed the guard."""
+    state = request.app.state
+    return Asked(
+        flow=state.flow,
+        tenant=request.state.principal.tenant,
+        metrics=state.metrics,
+        comment_s=state.comment_s,
+    )
+
+
+def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Plain data as a JSON answer."""
+    return Response(
+        msgspec.json.encode(body), status, dict(headers or {}), media_type="application/json"
+    )

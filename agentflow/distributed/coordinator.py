@@ -1,0 +1,314 @@
+"""Coordinators as actors of Ray, and the door through which an API replica reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from functools import cache
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from agentflow.distributed.dispatch import RayWorkers
+from agentflow.distributed.metrics import RayMetrics
+from agentflow.distributed.pools import NAMESPACE
+from agentflow.distributed.workers import resolve
+from agentflow.engine.engine import Engine
+from agentflow.engine.stream import StreamItem
+from agentflow.errors import AgentFlowError, ConfigError, Conflict, StoreUnavailable
+from agentflow.execution.journal import Submission
+from agentflow.settings import load
+from agentflow.telemetry import logs
+from agentflow.telemetry.metrics import MetricsListener
+
+Json = Any
+
+log = logging.getLogger(__name__)
+
+OPEN_COORDINATOR = "agentflow.flow:open_coordinator"
+OPEN_PERFORMER = "agentflow.flow:open_performer"
+ANSWER_S = 10.0
+"""A coordinator that has not committed a submission by then is passed over."""
+ROUNDS_S = 15.0
+"""How long a submission looks for a coordinator, while killed ones come back."""
+ASK_S = 1.5
+
+
+def coordinator_name(index: int) -> str:
+    """The name of a coordinator: its id in the database, in Ray and in metrics."""
+    return f"af/coordinator/{index}"
+
+
+class CoordinatorActor:
+    """One engine in a process of its own. It opens by itself, also after Ray restarted it."""
+
+    def __init__(self, coordinator_id: str, opener: str, performer: str) -> None:
+        self.id = coordinator_id
+        self._opener = opener
+        self._performer = performer
+        self._metrics = MetricsListener()
+        self._engine: Engine | None = None
+        self._workers: RayWorkers | None = None
+        self._failure: AgentFlowError | None = None
+        self._opened = asyncio.Event()
+        self._draining = False
+        # Nobody calls a restarted actor, so the constructor, which runs on the loop, sets it going.
+        self._opening = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        """Open the engine, again and again while the database is away. Wrong settings are final."""
+        settings = load()
+        logs.configure(settings.log_level)
+        pause_s = 0.5
+        while not self._draining:
+            workers = RayWorkers(self.id, self._performer)
+            published = RayMetrics(self.id)
+            listeners = (self._metrics, published, logs.LogListener())
+            try:
+                self._engine = await resolve(self._opener)(settings, self.id, workers, listeners)
+            except Exception as error:  # the coordinator's edge: it must come back by itself
+                self._failure = _as_ours(error)
+                log.warning("%s could not open: %s", self.id, self._failure)
+                published.close()
+                await workers.close()
+                if isinstance(error, ConfigError):
+                    break
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 10.0)
+            else:
+                self._workers, self._failure = workers, None
+                break
+        self._opened.set()
+
+    async def ready(self) -> str:
+        """Returns the coordinator's id when its engine is open. Raises ConfigError."""
+        await self._opened.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self.id
+
+    async def accept(self, submission: Submission) -> None:
+        """Commit the execution. Raises what :meth:`Engine.accept` raises."""
+        await self._ours().accept(submission)
+
+    async def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
+        """What :meth:`Engine.watch` yields."""
+        async for items in self._ours().watch(execution_id, after):
+            yield items
+
+    async def nudge(self, execution_id: str) -> None:
+        """A command waits for this execution."""
+        if self._engine is not None:
+            self._engine.nudge(execution_id)
+
+    async def metrics_text(self) -> str:
+        """This coordinator's figures in Prometheus' text format."""
+        return self._metrics.text()
+
+    async def describe(self) -> dict[str, Json]:
+        """``{id, alive, active, pid, node}``; ``alive``: it would take a submission now."""
+        engine = self._engine
+        return {
+            "id": self.id,
+            "alive": engine is not None and engine.available,
+            "active": engine.active if engine is not None else 0,
+            "pid": os.getpid(),
+            "node": str(ray.util.get_node_ip_address()),
+        }
+
+    async def drain(self) -> None:
+        """Hand every execution over and take no more; running attempts go on in their pools."""
+        self._draining = True
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.drain()
+            await engine.close()
+        if self._workers is not None:
+            await self._workers.close()
+
+    def _ours(self) -> Engine:
+        if self._engine is None:
+            raise self._failure or StoreUnavailable(f"{self.id} is not open yet; try again")
+        return self._engine
+
+
+def _as_ours(error: Exception) -> AgentFlowError:
+    if isinstance(error, AgentFlowError):
+        return error
+    return StoreUnavailable(f"The coordinator could not open: {type(error).__name__}: {error}")
+
+
+@cache
+def _actor_class() -> Any:
+    return ray.remote(CoordinatorActor)
+
+
+def start_coordinators(
+    count: int,
+    *,
+    opener: str = OPEN_COORDINATOR,
+    performer: str = OPEN_PERFORMER,
+    timeout_s: float = 120.0,
+) -> list[str]:
+    """Start the coordinators that are not there yet and wait until all are open; their ids.
+
+    ``opener`` and ``performer`` are dotted names, resolved inside the actors.
+    Raises ConfigError when one refuses its settings or is not open in time.
+    """
+    names = [coordinator_name(index) for index in range(count)]
+    handles = [
+        _actor_class()
+        .options(
+            name=name,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=2000,
+        )
+        .remote(name, opener, performer)
+        for name in names
+    ]
+    try:
+        ray.get([handle.ready.remote() for handle in handles], timeout=timeout_s)
+    except GetTimeoutError:
+        raise ConfigError(
+            f"The coordinators did not open within {timeout_s:g} s; "
+            "see the worker logs of the Ray session"
+        ) from None
+    except RayTaskError as error:
+        raise _unwrapped(error) from None
+    return names
+
+
+def drain_coordinators(names: Sequence[str], timeout_s: float = 10.0) -> None:
+    """Let every coordinator hand over what it owns; one that does not answer in time is left."""
+    calls = []
+    for name in names:
+        try:
+            calls.append(ray.get_actor(name, namespace=NAMESPACE).drain.remote())
+        except ValueError:
+            continue  # it is gone already
+    done, late = ray.wait(calls, num_returns=len(calls), timeout=timeout_s) if calls else ([], [])
+    for call in done:
+        try:
+            ray.get(call)
+        except RayError as error:
+            log.warning("a coordinator did not drain: %s", error)
+    if late:
+        log.warning("%d coordinators did not drain in time", len(late))
+
+
+class RayDoor:
+    """The :class:`~agentflow.engine.door.Door` to coordinators of these names in this cluster."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._handles: dict[str, Any] = {}
+
+    async def accept(self, submission: Submission) -> None:
+        order = rendezvous(submission.execution_id, self._names)
+        refused: AgentFlowError = StoreUnavailable("No coordinator answers; nothing was accepted")
+        uncertain = False
+        deadline = asyncio.get_running_loop().time() + ROUNDS_S
+        while True:
+            for name in order:
+                try:
+                    call = (await self._handle(name)).accept.remote(submission)
+                    await asyncio.wait_for(_answer(call), ANSWER_S)
+                    return
+                except Conflict:
+                    if uncertain:  # the one that did not answer had committed it
+                        return
+                    raise
+                except StoreUnavailable as error:
+                    refused = error
+                except (RayActorError, TimeoutError):
+                    self._handles.pop(name, None)
+                    uncertain = True
+                except ValueError:
+                    self._handles.pop(name, None)  # nobody has this name now
+            if asyncio.get_running_loop().time() > deadline or _is_store(refused, uncertain):
+                raise refused
+            await asyncio.sleep(0.2)
+
+    async def watch(
+        self, owner: str, execution_id: str, after: int
+    ) -> AsyncIterator[Sequence[StreamItem]]:
+        try:
+            handle = await self._handle(owner)
+        except ValueError:
+            return
+        stream = handle.watch.options(num_returns="streaming").remote(execution_id, after)
+        try:
+            async for ref in stream:
+                yield await _answer(ref)
+        except (RayActorError, StoreUnavailable):
+            self._handles.pop(owner, None)  # the owner is gone: the caller asks the journal
+        finally:
+            ray.cancel(stream)
+
+    async def nudge(self, owner: str, execution_id: str) -> None:
+        try:
+            (await self._handle(owner)).nudge.remote(execution_id)
+        except (RayActorError, ValueError):
+            self._handles.pop(owner, None)
+
+    async def metrics(self) -> dict[str, str]:
+        texts = await asyncio.gather(*(self._ask(name, "metrics_text") for name in self._names))
+        return {name: text for name, text in zip(self._names, texts) if text is not None}
+
+    async def coordinators(self) -> list[dict[str, Json]]:
+        found = await asyncio.gather(*(self._ask(name, "describe") for name in self._names))
+        absent = {"alive": False, "active": 0, "pid": None, "node": None}
+        return [each or {"id": name, **absent} for name, each in zip(self._names, found)]
+
+    async def close(self) -> None:
+        self._handles.clear()
+
+    async def _ask(self, name: str, method: str) -> Any:
+        """The coordinator's answer, or None when it gives none soon."""
+        try:
+            handle = await self._handle(name)
+            return await asyncio.wait_for(_answer(getattr(handle, method).remote()), ASK_S)
+        except (RayError, TimeoutError, ValueError):
+            self._handles.pop(name, None)
+            return None
+
+    async def _handle(self, name: str) -> Any:
+        """The actor of this name. Raises ValueError when there is none."""
+        if name not in self._handles:
+            self._handles[name] = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
+        return self._handles[name]
+
+
+def rendezvous(execution_id: str, names: Sequence[str]) -> list[str]:
+    """The names in the order in which this id asks them; losing one moves only its own ids."""
+
+    def weight(name: str) -> bytes:
+        return hashlib.blake2b(f"{name} {execution_id}".encode(), digest_size=8).digest()
+
+    return sorted(names, key=weight)
+
+
+async def _answer(call: Any) -> Any:
+    """What a call returns, with our own errors as they were raised over there."""
+    try:
+        return await call
+    except RayTaskError as error:
+        raise _unwrapped(error) from None
+
+
+def _unwrapped(error: RayTaskError) -> Exception:
+    return error.cause if isinstance(error.cause, AgentFlowError) else error
+
+
+def _is_store(refused: AgentFlowError, uncertain: bool) -> bool:
+    """Whether the coordinators themselves said no; only those that are gone may come back soon."""
+    return not uncertain and refused.message != "No coordinator answers; nothing was accepted"

@@ -1,0 +1,100 @@
+"""Features that validate, but that this version cannot execute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from agentflow.plan.plan import PlanNode, PlanSource
+from agentflow.plan.topology import Topology
+from agentflow.spec.kinds.catalogue import node_kind
+from agentflow.spec.kinds.sources import EXECUTABLE
+
+Json = Any
+
+
+def unsupported_features(
+    normalized: dict[str, Json],
+    nodes: Sequence[PlanNode],
+    sources: Sequence[PlanSource],
+    topology: Topology,
+) -> tuple[str, ...]:
+    """One sentence for each feature, without duplicates."""
+    found = [
+        *_of_settings(normalized.get("settings") or {}),
+        *_of_queues(normalized.get("queues") or ()),
+        *_of_loops(nodes, topology),
+    ]
+    by_id = {source.id: source for source in sources}
+    for spec, node in zip(normalized["nodes"], nodes, strict=True):
+        found += _of_node(spec, node)
+        found += _of_sources(node, by_id)
+    return tuple(dict.fromkeys(found))
+
+
+def _of_settings(settings: dict[str, Json]) -> Iterator[str]:
+    durability = settings.get("durability", "strict")
+    if durability != "strict":
+        yield f"settings.durability {durability!r} cannot be executed yet; use 'strict'"
+    if settings.get("budget"):
+        yield "settings.budget cannot be enforced yet; remove it"
+    if isinstance(settings.get("on_error"), dict):
+        yield "settings.on_error with 'goto' cannot be executed yet"
+
+
+def _of_queues(queues: Sequence[dict[str, Json]]) -> Iterator[str]:
+    for queue in queues:
+        bandwidth = queue.get("bandwidth") or {}
+        if any(v is not None and k.startswith(("max_", "burst")) for k, v in bandwidth.items()):
+            yield f"Queue {queue['id']!r} has limits, which cannot be enforced yet"
+        if bandwidth.get("adaptive") or queue.get("sub_queues"):
+            yield f"Queue {queue['id']!r} has shares or adapts, which cannot be executed yet"
+
+
+def _of_loops(nodes: Sequence[PlanNode], topology: Topology) -> Iterator[str]:
+    for region in topology.loops:
+        names = ", ".join(repr(nodes[n].id) for n in region[:5])
+        yield f"The loop through {names} cannot be executed yet"
+
+
+def _of_node(spec: dict[str, Json], node: PlanNode) -> Iterator[str]:
+    kind = node_kind(node.type)
+    if kind is None or not kind.available:
+        yield f"Node {node.id!r}: nodes of type {node.type!r} cannot be executed yet"
+        return
+    for feature in kind.unsupported(node.options):
+        yield f"Node {node.id!r}: {feature} cannot be executed yet"
+    join = spec.get("join", "all")
+    if join != "all":
+        name = join if isinstance(join, str) else "n_of"
+        yield f"Node {node.id!r}: join {name!r} cannot be executed yet; use 'all'"
+    if isinstance(spec.get("on_error"), dict):
+        yield f"Node {node.id!r}: on_error with 'goto' cannot be executed yet"
+    if spec.get("cache"):
+        yield f"Node {node.id!r}: 'cache' cannot be executed yet"
+    if node.effects == "once":
+        yield f"Node {node.id!r}: effects 'once' cannot be guaranteed yet"
+
+
+def _of_sources(node: PlanNode, sources: dict[str, PlanSource]) -> Iterator[str]:
+    kind = node_kind(node.type)
+    if kind is None or not kind.available:
+        return
+    for name in node.sources:
+        source = sources.get(name)
+        if source is None:
+            yield f"Node {node.id!r}: the stored source {name!r} cannot be used yet"
+            continue
+        subject = f"Source {source.id!r}"
+        if source.provider not in EXECUTABLE:
+            yield f"{subject}: provider {source.provider!r} cannot be called yet"
+        elif source.provider == "vllm" and not source.config.get("base_url"):
+            yield f"{subject}: provider 'vllm' without base_url cannot be deployed yet"
+        if source.config.get("limits"):
+            yield f"{subject} has limits, which cannot be enforced yet"
+        if source.config.get("spill"):
+            yield f"{subject}: 'spill' cannot be executed yet"
+        if source.config.get("fallbacks") and isinstance(node.options.get("source"), str):
+            yield f"{subject}: a chain of sources (fallbacks) cannot be executed yet"
+        if any(key.endswith("_ref") for key in source.config):
+            yield f"{subject}: secret references cannot be resolved yet; name a variable"

@@ -1,0 +1,1 @@
+"""The checks of a spec, one module per stage."""

@@ -1,0 +1,166 @@
+"""A document under examination: its sound parts, and the problems found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from agentflow.spec import graph
+from agentflow.spec.kinds.base import NodeKind
+from agentflow.spec.normal import Canonical
+from agentflow.spec.problems import Part, Problem, problem
+from agentflow.spec.state import StateField, fields_of
+
+Json = Any
+ENDS = ("end", "__end__")
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One edge with one target; -1 stands for ``end``, None for a node that does not exist.
+
+    ``index``: position in ``edges``, or -1 for the error edge of a ``goto``. ``at``: its place.
+    """
+
+    index: int
+    at: tuple[Part, ...]
+    source: int
+    target: int
+    condition: str | None = None
+    key: str | None = None
+    goto: bool = False
+
+
+class Draft:
+    """What the stages share. ``nodes``, ``edges``, ``queues`` and ``sources`` hold, by position, the
+    elements whose shape is sound; a stage looks at no others, so one cause gives one problem."""
+
+    def __init__(
+        self,
+        canonical: Canonical,
+        *,
+        stored_sources: Collection[str] = (),
+        allowed_env: Collection[str] = (),
+        present_env: Collection[str] | None = None,
+    ) -> None:
+        self.canonical = canonical
+        self.document: dict[str, Json] = canonical.document
+        self.stored_sources = stored_sources
+        self.allowed_env = allowed_env
+        self.present_env = present_env
+        self.found: list[Problem] = list(canonical.conflicts)
+        self.nodes: dict[int, dict[str, Json]] = {}
+        self.edges: dict[int, dict[str, Json]] = {}
+        self.queues: dict[int, dict[str, Json]] = {}
+        self.sources: dict[int, dict[str, Json]] = {}
+        self.options: dict[int, dict[str, Json]] = {}
+        self.kinds: dict[int, NodeKind] = {}
+        self.complete = True
+        """Whether every element is sound, so that references can be judged."""
+
+    def add(
+        self,
+        code: str,
+        message: str,
+        at: Iterable[Part],
+        *,
+        node_id: Any = None,
+        edge_index: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """Record a problem at a place of the canonical form."""
+        place = self.canonical.origin(tuple(at))
+        self.found.append(
+            problem(code, message, place, node_id=node_id, edge_index=edge_index, hint=hint)
+        )
+
+    def has(self, *codes: str) -> bool:
+        """Whether a problem with one of these codes was found."""
+        return any(found.code in codes for found in self.found)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Node id -> position; the first one of a duplicate."""
+        found: dict[str, int] = {}
+        for position, node in self.nodes.items():
+            found.setdefault(node["id"], position)
+        return found
+
+    @cached_property
+    def source_ids(self) -> dict[str, dict[str, Json]]:
+        """Source id -> the source of this document."""
+        found: dict[str, dict[str, Json]] = {}
+        for source in self.sources.values():
+            found.setdefault(source["id"], source)
+        return found
+
+    @cached_property
+    def fields(self) -> dict[str, StateField]:
+        """Built-in and declared state fields."""
+        declared = self.document.get("state")
+        sound: Mapping[str, Json] = {
+            name: field
+            for name, field in (declared.items() if isinstance(declared, dict) else ())
+            if isinstance(field, dict)
+        }
+        return fields_of({"state": sound})
+
+    @cached_property
+    def links(self) -> list[Link]:
+        """Every edge, one target each, and the error edges of ``goto``; sound ones only."""
+        found: list[Link] = []
+        for index, edge in self.edges.items():
+            source = self.index.get(edge["from"])
+            targets = edge["to"] if isinstance(edge["to"], list) else [edge["to"]]
+            for position, target in enumerate(targets):
+                end = -1 if target in ENDS else self.index.get(target)
+                if source is None or end is None:
+                    continue
+                at: tuple[Part, ...] = ("edges", index, "to")
+                at = (*at, position) if isinstance(edge["to"], list) else at
+                found.append(Link(index, at, source, end, edge.get("condition"), edge.get("key")))
+        for position, target in self.gotos():
+            if target in self.index:
+                at = ("nodes", position, "on_error", "goto")
+                found.append(Link(-1, at, position, self.index[target], goto=True))
+        return found
+
+    def gotos(self) -> list[tuple[int, str]]:
+        """(node position, target id) of every node's own ``goto``."""
+        return [
+            (position, node["on_error"]["goto"])
+            for position, node in self.nodes.items()
+            if isinstance(node.get("on_error"), dict)
+        ]
+
+    @cached_property
+    def targets(self) -> list[list[int]]:
+        """Node position -> positions of its targets; ``end`` left out."""
+        found: list[list[int]] = [[] for _ in range(max(self.nodes, default=-1) + 1)]
+        for link in self.links:
+            if link.target >= 0:
+                found[link.source].append(link.target)
+        return found
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Node positions in canonical order."""
+        return graph.canonical_order(self.targets)
+
+    @cached_property
+    def ancestors(self) -> list[int]:
+        """Node position -> bit mask of the positions upstream of it."""
+        return graph.ancestors(self.targets, self.order)
+
+    @cached_property
+    def writers(self) -> dict[str, list[int]]:
+        """State field -> positions of the nodes that write it, in canonical order."""
+        found: dict[str, list[int]] = {}
+        for position in self.order:
+            kind = self.kinds.get(position)
+            field = kind.writes(self.options.get(position, {})) if kind else None
+            if field:
+                found.setdefault(field, []).append(position)
+        return found

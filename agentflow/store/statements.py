@@ -1,0 +1,169 @@
+"""The statements of the journal, each of which proves in itself that it may.
+
+The coordinator's row is locked FOR SHARE while its lease is checked: whoever wants to bury the
+coordinator waits until an append that has passed the check is committed, so the next owner sees it.
+Time is the database's ``clock_timestamp()``; ``now()`` stands still in a transaction that waited.
+Locks are always taken in this order: specs, coordinator, executions by id.
+``$1`` and ``$2`` are the coordinator's id and epoch wherever a lease is needed.
+"""
+
+STRIKES = 3
+"""Deaths of its owner, each while an attempt ran, that quarantine an execution."""
+
+LEASE = """lease AS MATERIALIZED (
+    SELECT 1 FROM coordinators
+     WHERE id = $1 AND epoch = $2 AND lease_until > clock_timestamp() FOR SHARE)"""
+
+ENTER = """
+INSERT INTO coordinators (id, epoch, lease_until)
+VALUES ($1, 1, clock_timestamp() + make_interval(secs => $2))
+ON CONFLICT (id) DO UPDATE SET epoch = coordinators.epoch + 1, lease_until = excluded.lease_until
+RETURNING epoch"""
+
+KEEP = """
+UPDATE executions SET owner_epoch = $2, updated_at = clock_timestamp()
+ WHERE owner = $1 AND owner_epoch >= $3 AND owner_epoch <= $4
+   AND status IN ('pending', 'running', 'waiting')"""
+
+ACCEPT = """
+WITH spec AS (
+    INSERT INTO specs (tenant_id, content_hash, spec)
+    SELECT DISTINCT ON (t, h) t, h, s FROM unnest($3::uuid[], $4::text[], $5::bytea[]) AS r(t, h, s)
+     ORDER BY t, h ON CONFLICT DO NOTHING)
+INSERT INTO executions (owner, owner_epoch, owned_at, execution_id, tenant_id, content_hash,
+    workflow_name, priority, initial_state, metadata, trace_id, status, created_at, started_at)
+SELECT $1, $2, clock_timestamp(), r.id, r.tenant, r.hash, r.name, r.priority, r.state, r.metadata,
+       r.trace, CASE WHEN r.started IS NULL THEN 'pending' ELSE 'running' END,
+       to_timestamp(r.created), to_timestamp(r.started)
+  FROM unnest($6::uuid[], $3::uuid[], $4::text[], $7::text[], $8::smallint[], $9::bytea[],
+              $10::bytea[], $11::text[], $12::float8[], $13::float8[])
+       AS r(id, tenant, hash, name, priority, state, metadata, trace, created, started)
+ ORDER BY r.id"""
+
+APPEND = f"""
+WITH {LEASE},
+owned AS MATERIALIZED (
+    SELECT e.execution_id, e.tenant_id, e.strikes FROM executions e, lease
+     WHERE e.execution_id = ANY($3::uuid[]) AND e.owner = $1 AND e.owner_epoch = $2
+     ORDER BY e.execution_id FOR NO KEY UPDATE OF e),
+written AS (
+    INSERT INTO journal (execution_id, seq, tenant_id, epoch, kind, step, attempt, generation,
+                         payload, at)
+    SELECT r.id, r.seq, owned.tenant_id, $2, r.kind, r.step, r.attempt, r.generation, r.payload,
+           to_timestamp(r.at)
+      FROM unnest($4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::int[],
+                  $10::bytea[], $11::float8[])
+           AS r(id, seq, kind, step, attempt, generation, payload, at)
+      JOIN owned ON owned.execution_id = r.id
+    RETURNING 1)
+SELECT agentflow_fence((SELECT count(*) FROM written), $12),
+       (SELECT array_agg(execution_id) FROM owned WHERE strikes > 0) AS struck"""
+
+CLEAR_STRIKES = """
+UPDATE executions SET strikes = 0
+ WHERE execution_id = ANY($3::uuid[]) AND owner = $1 AND owner_epoch = $2"""
+
+STARTED = """
+UPDATE executions SET status = 'running', updated_at = clock_timestamp(),
+       started_at = coalesce(started_at, to_timestamp(r.at))
+  FROM unnest($1::uuid[], $2::float8[]) AS r(id, at) WHERE execution_id = r.id"""
+
+ANSWERED = """
+WITH gone AS (DELETE FROM commands WHERE id = ANY($1::bigint[]) RETURNING 1)
+SELECT agentflow_fence((SELECT count(*) FROM gone), $2)"""
+
+OVER = """
+WITH closed AS (
+    UPDATE executions SET status = r.status, final_state = r.final_state, output = r.output,
+           error = r.error, tokens_used = r.tokens, cost = r.cost, execution_time = r.seconds,
+           nodes_executed = r.nodes, completed_at = to_timestamp(r.ended),
+           updated_at = clock_timestamp()
+      FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[],
+                  $7::float8[], $8::float8[], $9::int[], $10::float8[])
+           AS r(id, status, final_state, output, error, tokens, cost, seconds, nodes, ended)
+     WHERE execution_id = r.id),
+void AS (DELETE FROM commands WHERE execution_id = ANY($1::uuid[])),
+projected AS (
+    INSERT INTO steps (execution_id, tenant_id, position, step, generation, node_id, status, details)
+    SELECT * FROM unnest($11::uuid[], $12::uuid[], $13::int[], $14::text[], $15::int[], $16::text[],
+                         $17::text[], $18::bytea[])
+    ON CONFLICT (execution_id, step, generation) DO UPDATE
+       SET position = excluded.position, status = excluded.status, details = excluded.details)
+SELECT pg_notify('agentflow_outcomes', 'exec_' || replace(id::text, '-', ''))
+  FROM unnest($1::uuid[]) AS r(id)"""
+
+ORPHANED = """
+WITH RECURSIVE owners AS (
+    (SELECT owner, owner_epoch FROM executions
+      WHERE status IN ('pending', 'running', 'waiting') AND owner IS NOT NULL
+      ORDER BY owner, owner_epoch LIMIT 1)
+    UNION ALL
+    SELECT further.* FROM owners o, LATERAL (
+        SELECT e.owner, e.owner_epoch FROM executions e
+         WHERE e.status IN ('pending', 'running', 'waiting')
+           AND (e.owner, e.owner_epoch) > (o.owner, o.owner_epoch)
+         ORDER BY e.owner, e.owner_epoch LIMIT 1) AS further)
+SELECT o.owner || ' ' || o.owner_epoch AS owner FROM owners o WHERE NOT EXISTS (
+    SELECT 1 FROM coordinators c
+     WHERE c.id = o.owner AND c.epoch = o.owner_epoch AND c.lease_until > '-infinity')
+UNION ALL
+SELECT NULL WHERE EXISTS (SELECT 1 FROM executions
+                           WHERE owner IS NULL AND status IN ('pending', 'running', 'waiting'))"""
+"""Dead owners of open executions, NULL for those that were released. A few index probes, however many
+executions are open. Who is dead at an epoch stays dead: a return is a new epoch."""
+
+# The dead are named by value: a row that somebody else took while we waited for it is looked at anew,
+# and a join with the coordinators would then still answer for its former owner.
+CLAIM = f"""
+WITH {LEASE},
+pick AS MATERIALIZED (
+    SELECT e.execution_id,
+           CASE WHEN e.owned_at < clock_timestamp() - interval '10 minutes' THEN 0
+                ELSE e.strikes END
+           + CASE WHEN e.owner IS NOT NULL AND EXISTS (
+               SELECT 1 FROM journal s
+                WHERE s.execution_id = e.execution_id AND s.kind = 'step.started'
+                  AND NOT EXISTS (
+                    SELECT 1 FROM journal t
+                     WHERE t.execution_id = s.execution_id AND t.step = s.step
+                       AND t.generation = s.generation
+                       AND (t.kind IN ('step.completed', 'step.failed', 'step.skipped',
+                                       'step.cancelled', 'step.timed_out')
+                            OR (t.kind = 'step.retrying' AND t.seq > s.seq))))
+             THEN 1 ELSE 0 END AS strikes
+      FROM executions e, lease
+     WHERE e.status IN ('pending', 'running', 'waiting')
+       AND (e.owner IS NULL OR e.owner || ' ' || e.owner_epoch = ANY($4::text[]))
+     ORDER BY e.priority, e.created_at LIMIT $3 FOR UPDATE OF e SKIP LOCKED),
+taken AS (
+    UPDATE executions e
+       SET owner = CASE WHEN pick.strikes < {STRIKES} THEN $1 END,
+           owner_epoch = CASE WHEN pick.strikes < {STRIKES} THEN $2 END,
+           owned_at = clock_timestamp(), updated_at = clock_timestamp(), strikes = pick.strikes,
+           status = CASE WHEN pick.strikes < {STRIKES} THEN e.status ELSE 'quarantined' END
+      FROM pick WHERE e.execution_id = pick.execution_id
+    RETURNING e.execution_id, e.tenant_id, e.content_hash, e.strikes, e.priority, e.created_at)
+SELECT taken.*, s.spec FROM taken JOIN specs s USING (tenant_id, content_hash)
+ WHERE taken.strikes < {STRIKES} ORDER BY taken.priority, taken.created_at"""
+
+OWNED = """
+SELECT e.execution_id FROM executions e JOIN coordinators c ON c.id = e.owner
+ WHERE e.execution_id = ANY($3::uuid[]) AND e.owner = $1 AND e.owner_epoch = $2
+   AND c.epoch = $2 AND c.lease_until > clock_timestamp()"""
+
+LAST_SEQ = """
+SELECT r.id, coalesce((SELECT max(j.seq) FROM journal j WHERE j.execution_id = r.id), 0) AS seq
+  FROM unnest($1::uuid[]) AS r(id)"""
+
+READ = "SELECT seq, payload FROM journal WHERE execution_id = $1 AND seq > $2 ORDER BY seq"
+
+COMMANDS = """
+SELECT id, execution_id, kind, payload FROM commands
+ WHERE execution_id = ANY($1::uuid[]) ORDER BY id"""
+
+END_LEASE = """
+UPDATE coordinators SET lease_until = '-infinity' WHERE id = $1 AND epoch = $2"""
+
+GIVE_UP = """
+UPDATE executions SET owner = NULL, owner_epoch = NULL, updated_at = clock_timestamp()
+ WHERE owner = $1 AND owner_epoch = $2 AND status IN ('pending', 'running', 'waiting')"""

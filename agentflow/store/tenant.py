@@ -1,0 +1,175 @@
+"""The store as one tenant sees it: every query names the tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import asyncpg
+import msgspec
+
+from agentflow.errors import InvalidInput, NotFound
+from agentflow.execution.events import decode
+from agentflow.execution.journal import ExecutionRecord, Recorded
+from agentflow.store import commands
+from agentflow.store.notices import Outcomes, wait_for_event
+from agentflow.store.pool import unavailable
+from agentflow.store.rows import (
+    SUMMARY,
+    WHOLE,
+    execution_uuid,
+    record,
+    tenant_uuid,
+    unseal,
+)
+
+POLL_S = 1.0
+OVER = ("completed", "failed", "cancelled", "timed_out")
+PAGE_LIMIT = 100
+
+
+class ExecutionPage(msgspec.Struct, frozen=True):
+    """Executions, newest first, as summaries (no states, no output, no steps).
+
+    ``total`` counts all that match; ``next_cursor`` is None on the last page.
+    """
+
+    executions: tuple[ExecutionRecord, ...]
+    total: int
+    next_cursor: str | None = None
+
+
+class TenantStore:
+    """Executions of one tenant. Those of others do not exist here: asking for them is NotFound.
+
+    Every method raises StoreUnavailable when the database is away.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, tenant: str, outcomes: Outcomes | None) -> None:
+        self._pool, self._tenant, self._outcomes = pool, tenant, outcomes
+        self._tenant_key = tenant_uuid(tenant)
+
+    async def execution(self, execution_id: str) -> ExecutionRecord:
+        """The execution's row; its ``steps`` are there once it is over. Raises NotFound."""
+        key = execution_uuid(execution_id)
+        with unavailable():
+            row = await self._pool.fetchrow(
+                f"SELECT {WHOLE} FROM executions WHERE execution_id = $1 AND tenant_id = $2",
+                key,
+                self._tenant_key,
+            )
+            if row is None:
+                raise NotFound("Execution not found")
+            steps = await self._pool.fetch(
+                "SELECT details FROM steps WHERE execution_id = $1 AND tenant_id = $2 "
+                "ORDER BY position, generation",
+                key,
+                self._tenant_key,
+            )
+        return record(row, tuple(unseal(step["details"]) for step in steps))
+
+    async def owner_of(self, execution_id: str) -> str | None:
+        """The coordinator that owns the execution now, None when it was released. Raises NotFound."""
+        row = await self._status(execution_id)
+        owner: str | None = row["owner"]
+        return owner
+
+    async def executions(
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        offset: int = 0,
+    ) -> ExecutionPage:
+        """A page, stable under inserts when ``cursor`` (a page's ``next_cursor``) is used.
+
+        Raises InvalidInput for a cursor that is not one of ours.
+        """
+        limit = max(1, min(limit, PAGE_LIMIT))
+        before = None
+        if cursor is not None:
+            try:
+                before = execution_uuid(cursor)
+            except NotFound:
+                raise InvalidInput("cursor must be the next_cursor of an earlier page") from None
+        with unavailable():
+            rows = await self._pool.fetch(
+                f"SELECT {SUMMARY} FROM executions WHERE tenant_id = $1 "
+                "AND ($2::text IS NULL OR status = $2) AND ($3::uuid IS NULL OR execution_id < $3) "
+                "ORDER BY execution_id DESC LIMIT $4 OFFSET $5",
+                self._tenant_key,
+                status,
+                before,
+                limit + 1,
+                max(0, offset),
+            )
+            total = await self._pool.fetchval(
+                "SELECT count(*) FROM executions WHERE tenant_id = $1 "
+                "AND ($2::text IS NULL OR status = $2)",
+                self._tenant_key,
+                status,
+            )
+        page = tuple(record(row) for row in rows[:limit])
+        return ExecutionPage(page, total, page[-1].id if len(rows) > limit else None)
+
+    async def events(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[Recorded]:
+        """The first ``limit`` committed events with a greater seq, in order. Raises NotFound."""
+        with unavailable():
+            rows = await self._pool.fetch(
+                "SELECT seq, payload FROM journal WHERE execution_id = $1 AND tenant_id = $2 "
+                "AND seq > $3 ORDER BY seq LIMIT $4",
+                execution_uuid(execution_id),
+                self._tenant_key,
+                after,
+                limit,
+            )
+        if not rows:
+            await self._status(execution_id)
+        return [Recorded(row["seq"], decode(row["payload"])) for row in rows]
+
+    async def cancel(self, execution_id: str, reason: str = "") -> bool:
+        """Ask that the execution be cancelled; False when it was over already. Raises NotFound."""
+        return await commands.cancel(self._pool, self._tenant, execution_id, reason)
+
+    async def wait_over(self, execution_id: str, timeout_s: float | None = None) -> bool:
+        """Wait until the execution is over, at most ``timeout_s`` seconds; whether it is.
+
+        Raises NotFound.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        woken = self._outcomes.expect(execution_id) if self._outcomes else asyncio.Event()
+        try:
+            while True:
+                woken.clear()
+                if (await self._status(execution_id))["status"] in OVER:
+                    return True
+                pause = POLL_S
+                if deadline is not None:
+                    pause = min(pause, deadline - time.monotonic())
+                    if pause <= 0:
+                        return False
+                await wait_for_event(woken, pause)
+        finally:
+            if self._outcomes:
+                self._outcomes.forget(execution_id, woken)
+
+    async def _status(self, execution_id: str) -> asyncpg.Record:
+        with unavailable():
+            row = await self._pool.fetchrow(
+                "SELECT status, owner FROM executions WHERE execution_id = $1 AND tenant_id = $2",
+                execution_uuid(execution_id),
+                self._tenant_key,
+            )
+        if row is None:
+            raise NotFound("Execution not found")
+        return row
+
+
+def for_tenant(pool: asyncpg.Pool, tenant: str, outcomes: Outcomes | None = None) -> TenantStore:
+    """The store of one tenant. Cheap: make one per request.
+
+    ``outcomes``, one per process, makes :meth:`TenantStore.wait_over` prompt; without it the row is
+    looked at once a second.
+    """
+    return TenantStore(pool, tenant, outcomes)

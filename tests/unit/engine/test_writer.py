@@ -1,0 +1,176 @@
+"""Group commit: order, grouping, refusal one by one, and a commit whose fate is unknown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agentflow.engine.writer import MAX_EVENTS, Writer
+from agentflow.errors import Conflict, FencedOut, StoreUnavailable
+from agentflow.execution.events import ExecutionStarted
+from agentflow.execution.journal import Append
+
+
+def append(execution: str, first: int = 1, count: int = 1) -> Append:
+    events = tuple(ExecutionStarted(at=float(number)) for number in range(count))
+    return Append(execution_id=execution, tenant="t", first_seq=first, events=events)
+
+
+class Journal:
+    """A journal that records transactions and misbehaves as told."""
+
+    def __init__(self) -> None:
+        self.transactions: list[list[str]] = []
+        self.rows: dict[str, int] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.away = 0
+        self.commit_then_vanish = 0
+        self.foreign: set[str] = set()
+        self.lapsed: set[str] = set()
+        self.taken: set[str] = set()
+
+    async def append(self, batch: Sequence[Append]) -> None:
+        await self.gate.wait()
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable()
+        names = {entry.execution_id for entry in batch}
+        if names & self.taken:
+            raise Conflict()
+        if names & self.foreign:
+            raise FencedOut()
+        for entry in batch:
+            assert self.rows.get(entry.execution_id, 0) == entry.first_seq - 1
+            self.rows[entry.execution_id] = entry.first_seq - 1 + len(entry.events)
+        self.transactions.append([entry.execution_id for entry in batch])
+        if self.commit_then_vanish:
+            self.commit_then_vanish -= 1
+            raise StoreUnavailable()
+
+    async def last_seq(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        return {key: self.rows.get(key, 0) for key in execution_ids}
+
+    async def owned(self, execution_ids: Sequence[str]) -> set[str]:
+        return set(execution_ids) - self.foreign
+
+
+class Harness:
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self.commits = 0
+        self.settled: list[tuple[str, int, object]] = []
+        self.regained = 0
+        self.writer = Writer(self.journal, self._committed, self._regain)
+        self.writer.start()
+
+    def _committed(self) -> None:
+        self.commits += 1
+
+    async def _regain(self) -> None:
+        self.regained += 1
+        self.journal.foreign -= self.journal.lapsed
+
+    def put(self, entry: Append) -> None:
+        def settle(error: object) -> None:
+            self.settled.append((entry.execution_id, entry.first_seq, error))
+
+        self.writer.put(entry, settle)
+
+    async def done(self) -> None:
+        async with asyncio.timeout(10):
+            await self.writer.flush()
+        await self.writer.close()
+
+
+async def test_what_gathers_during_a_commit_leaves_with_the_next_one():
+    harness = Harness()
+    harness.journal.gate.clear()
+    harness.put(append("a", 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for seq in range(2, 12):
+        harness.put(append("a", seq))
+    harness.journal.gate.set()
+    await harness.done()
+    assert [len(batch) for batch in harness.journal.transactions] == [1, 10]
+    assert [seq for _, seq, error in harness.settled if error is None] == list(range(1, 12))
+
+
+async def test_one_transaction_holds_at_most_the_limit_of_events():
+    harness = Harness()
+    for number in range(10):
+        harness.put(append("a", number * 50 + 1, 50))
+    await harness.done()
+    assert all(len(batch) * 50 <= MAX_EVENTS for batch in harness.journal.transactions)
+    assert harness.journal.rows["a"] == 500
+
+
+async def test_append_larger_than_the_limit_still_leaves():
+    harness = Harness()
+    harness.put(append("a", 1, MAX_EVENTS * 3))
+    await harness.done()
+    assert harness.journal.rows["a"] == MAX_EVENTS * 3
+
+
+async def test_database_that_is_away_is_waited_out():
+    harness = Harness()
+    harness.journal.away = 2
+    harness.put(append("a"))
+    await harness.done()
+    assert harness.settled == [("a", 1, None)] and harness.writer.available
+
+
+async def test_commit_of_unknown_fate_is_looked_up_and_not_sent_twice():
+    harness = Harness()
+    harness.journal.commit_then_vanish = 1
+    harness.put(append("a", 1, 3))
+    await harness.done()
+    assert harness.settled == [("a", 1, None)]
+    assert harness.journal.rows["a"] == 3 and len(harness.journal.transactions) == 1
+
+
+async def test_only_the_fenced_execution_is_refused_when_a_batch_is():
+    harness = Harness()
+    harness.journal.gate.clear()
+    names = [f"e{number}" for number in range(12)]
+    harness.journal.foreign = {"e3", "e4"}
+    for name in names:
+        harness.put(append(name))
+    harness.journal.gate.set()
+    await harness.done()
+    refused = {name for name, _, error in harness.settled if isinstance(error, FencedOut)}
+    assert refused == {"e3", "e4"}
+    assert set(harness.journal.rows) == set(names) - refused
+
+
+async def test_only_the_conflicting_acceptance_is_refused():
+    harness = Harness()
+    harness.journal.taken = {"dup"}
+    harness.journal.gate.clear()
+    for name in ("dup", "x", "y", "z"):
+        harness.put(append(name))
+    harness.journal.gate.set()
+    await harness.done()
+    errors = {name: error for name, _, error in harness.settled}
+    assert isinstance(errors.pop("dup"), Conflict) and set(errors.values()) == {None}
+
+
+async def test_what_is_queued_is_refused_on_close():
+    harness = Harness()
+    harness.journal.gate.clear()
+    harness.put(append("a", 1))
+    await asyncio.sleep(0)
+    harness.put(append("a", 2))
+    await harness.writer.close()
+    assert [type(error) for _, _, error in harness.settled] == [FencedOut, FencedOut]
+
+
+async def test_lapsed_lease_is_regained_and_nothing_is_lost():
+    harness = Harness()
+    harness.journal.foreign, harness.journal.lapsed = {"a"}, {"a"}
+    harness.put(append("a", 1))
+    harness.put(append("a", 2))
+    await harness.done()
+    assert harness.regained == 1
+    assert [error for _, _, error in harness.settled] == [None, None]
