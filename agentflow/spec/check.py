@@ -118,7 +118,7 @@ def _later_stages(draft: Any) -> None:
     check_options(draft)
     if not draft.complete or draft.has("E005", "E006", "E009"):
         return
-    if "start_node" in draft.document:
+    if isinstance(draft.document.get("start_node"), str):
         check_structure(draft)
     check_texts(draft, graph_known=not draft.has("E012", "E013"))
     if not draft.has("E012", "E013"):

@@ -71,8 +71,6 @@ async def test_rivals_never_duplicate_a_completion_and_leave_no_gap(dsn, pool, n
     await origin.enter()
     await origin.append([accept(one, started()) for one in submissions])
     await origin.release()
-    # A strike per death would quarantine what is only unlucky here.
-    await pool.execute("ALTER TABLE executions ADD CHECK (strikes < 1000)")
 
     finished: set[str] = set()
     rivals = [_Rival(pool, f"rival/{number}", number, submissions) for number in range(2)]
@@ -91,11 +89,10 @@ async def test_rivals_never_duplicate_a_completion_and_leave_no_gap(dsn, pool, n
             entry.event.step for entry in recorded if isinstance(entry.event, StepCompleted)
         ]
         assert completions == [f"s{number}" for number in range(STEPS)]
-    epochs = await pool.fetch("SELECT execution_id, epoch FROM journal ORDER BY execution_id, seq")
-    assert epochs
 
 
 async def _release_quarantined(pool):
+    """Deaths are many here; an operator who releases at once keeps the executions moving."""
     while True:
         await pool.execute(
             "UPDATE executions SET status = 'running', strikes = 0 WHERE status = 'quarantined'"
@@ -117,10 +114,8 @@ async def test_concurrent_lanes_keep_every_execution_gap_free(pool, new_submissi
             )
 
     async def renew():
-        beat = 0
         while True:
             await pool.execute("UPDATE coordinators SET lease_until = lease_until + interval '1 s'")
-            beat += 1
             await asyncio.sleep(0.01)
 
     renewing = asyncio.create_task(renew())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -97,15 +97,19 @@ class Draft:
         return found
 
     @cached_property
+    def declared(self) -> dict[str, dict[str, Json]]:
+        """The state fields that the document declares, sound ones only."""
+        state = self.document.get("state")
+        return {
+            name: field
+            for name, field in (state.items() if isinstance(state, dict) else ())
+            if isinstance(field, dict) and isinstance(field.get("type", "any"), str | None)
+        }
+
+    @cached_property
     def fields(self) -> dict[str, StateField]:
         """Built-in and declared state fields."""
-        declared = self.document.get("state")
-        sound: Mapping[str, Json] = {
-            name: field
-            for name, field in (declared.items() if isinstance(declared, dict) else ())
-            if isinstance(field, dict)
-        }
-        return fields_of({"state": sound})
+        return fields_of({"state": self.declared})
 
     @cached_property
     def links(self) -> list[Link]:

@@ -39,7 +39,7 @@ def check_shape(draft: Draft) -> None:
         _report(draft, error)
     for name, model in _LISTS.items():
         items = document.get(name)
-        if items is not None and not isinstance(items, list):
+        if not isinstance(items, list) and (name == "nodes" or items is not None):
             draft.complete = False
         for index, item in enumerate(items if isinstance(items, list) else ()):
             if _sound(model, item):

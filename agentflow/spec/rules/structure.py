@@ -96,8 +96,7 @@ def _writers(draft: Draft) -> None:
     exclusion: Exclusion | None = None
     for name, writers in draft.writers.items():
         field = draft.fields.get(name)
-        declared = (draft.document.get("state") or {}).get(name)
-        if (isinstance(declared, dict) and declared.get("merge")) or len(writers) < 2:
+        if len(writers) < 2 or draft.declared.get(name, {}).get("merge"):
             continue
         if field is not None and field.engine:
             continue
