@@ -77,7 +77,7 @@ async def frames(
     finally:
         if waiting is not None:
             waiting.cancel()
-            await asyncio.wait((waiting,))
+            await asyncio.gather(waiting, return_exceptions=True)
         close = getattr(items, "aclose", None)
         if close is not None:
             await close()
@@ -112,7 +112,7 @@ class EventStream(Response):
         finally:
             for task in (sender, gone):
                 task.cancel()
-            await asyncio.wait((sender, gone))
+            await asyncio.gather(sender, gone, return_exceptions=True)
             self._opened(-1)
 
     async def _send(self, send: Send) -> None:

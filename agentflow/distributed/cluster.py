@@ -176,9 +176,9 @@ def _init(
         except (RuntimeError, OSError, ValueError, TimeoutError) as error:
             raise ConfigError(f"Ray did not start: {error}") from error
     _send_logs_to(cluster.log_file)
-    cluster.address = context["gcs_address"]
-    if dashboard and context["webui_url"]:
-        cluster.dashboard_url = f"http://{context['webui_url']}"
+    cluster.address = context.address_info["gcs_address"]
+    if dashboard and context.dashboard_url:
+        cluster.dashboard_url = f"http://{context.dashboard_url}"
 
 
 def _join(settings: Settings) -> Cluster:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentflow.errors import ConditionError, ExpressionError, NoRouteTaken
+from agentflow.errors import NoRouteTaken
 from agentflow.execution.views import after
 from agentflow.plan.plan import Plan, PlanEdge, PlanNode
 from agentflow.spec.expressions import compile_expression
+from agentflow.spec.reads import ON_EDGES, declared_names
+from agentflow.spec.templates import resolve_values
 
 Json = Any
 
@@ -42,24 +44,8 @@ def _holds(plan: Plan, node: PlanNode, edge: PlanEdge, names: dict[str, Json]) -
         return value is not None and value in (edge.key, target)
     if edge.kind != "cel":
         return False
-    try:
-        value = evaluate(plan, edge.condition or "", names)
-    except ExpressionError as error:
-        raise ConditionError(
-            f"The condition {edge.condition!r} on an edge from {node.id!r} failed: {error.message}"
-        ) from error
-    if not isinstance(value, bool):
-        raise ConditionError(
-            f"The condition {edge.condition!r} on an edge from {node.id!r} gave "
-            f"{type(value).__name__}, not a boolean"
-        )
-    return value
-
-
-def evaluate(plan: Plan, text: str, names: dict[str, Json]) -> Json:
-    """The value of a CEL expression over these names. Raises ExpressionError."""
-    declared = {field.name: field.type for field in plan.fields}
-    return compile_expression(text, declared).evaluate(names)
+    declared = {**declared_names(plan.fields), **ON_EDGES}
+    return compile_expression(edge.condition or "", declared).test(names)
 
 
 def publish(plan: Plan, final: dict[str, Json], execution_id: str) -> Json:
@@ -74,4 +60,4 @@ def publish(plan: Plan, final: dict[str, Json], execution_id: str) -> Json:
         **final,
         "execution": {"id": execution_id, "attempt": 1, "workflow_id": None, "version": None},
     }
-    return {name: evaluate(plan, text, names) for name, text in plan.output.items()}
+    return resolve_values(plan.output, names, declared_names(plan.fields))

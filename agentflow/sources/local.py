@@ -46,11 +46,13 @@ async def open_local(
     config: Mapping[str, Json],
     *,
     model_path: str | None = None,
-    threads: int = 2,
+    threads: int = 1,
 ) -> LocalSource:
     """A connection to the embedded model; loads it if this process has not yet.
 
-    ``model_path`` is the operator's own GGUF file, used instead of the one that comes along.
+    ``model_path`` is the operator's own GGUF file, used instead of the one that comes along. More
+    ``threads`` help only where as many processors are idle: they wait for each other busily, and on
+    processors shared with others they make a call many times slower.
     Raises SourceNotFound, ProviderUnavailable.
     """
     name = str(config.get("model") or NAMES[0])
@@ -291,8 +293,9 @@ def _server(path: Path, threads: int, socket: str) -> Any:
     params.model.path = str(path)
     params.n_ctx = CONTEXT * PARALLEL
     params.n_parallel = PARALLEL
-    params.cpuparams.n_threads = threads
-    params.cpuparams_batch.n_threads = threads
+    for cpu in (params.cpuparams, params.cpuparams_batch):
+        cpu.n_threads = threads
+        cpu.poll = 0
     params.warmup = False
     params.verbosity = -1
     params.hostnames = [socket]

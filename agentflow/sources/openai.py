@@ -152,7 +152,10 @@ class OpenAISource:
         try:
             async with chunks:
                 async for chunk in chunks:
-                    call.take(chunk.to_dict(warnings=False) if hasattr(chunk, "to_dict") else chunk, on_text)
+                    call.take(
+                        chunk.to_dict(warnings=False) if hasattr(chunk, "to_dict") else chunk,
+                        on_text,
+                    )
         except ValueError as error:
             raise ProviderUnavailable(
                 f"{call.where} sent a stream that cannot be read, after {len(call.text)} characters"

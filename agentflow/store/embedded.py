@@ -238,15 +238,28 @@ def destroy(data_dir: Path) -> None:
     home = data_dir.absolute() / "postgres"
     if not home.is_dir():
         return
-    held = try_lock(home / "holders.lock", exclusive=True)
-    if held is None:
-        raise Conflict(f"The embedded database in {data_dir} is in use: stop AgentFlow first")
+    held = _take_from_holders(home / "holders.lock")
     try:
         with _exclusive(home / "start.lock"):
             _end_supervisor(home)
             shutil.rmtree(home)
     finally:
         os.close(held)
+
+
+def _take_from_holders(path: Path) -> int:
+    """The exclusive lock. A supervisor on its way out has it for a moment; holders share it."""
+    deadline = time.monotonic() + 30
+    while (taken := try_lock(path, exclusive=True)) is None:
+        shared = try_lock(path, exclusive=False)
+        if shared is not None:
+            os.close(shared)
+        if shared is not None or time.monotonic() > deadline:
+            raise Conflict(
+                f"The embedded database at {path.parent} is in use: stop AgentFlow first"
+            )
+        time.sleep(0.05)
+    return taken
 
 
 def _end_supervisor(home: Path) -> None:

@@ -22,6 +22,7 @@ _AWAY = (
     asyncpg.TransactionRollbackError,  # deadlock or serialisation: rolled back, try again
     asyncpg.ReadOnlySQLTransactionError,  # a standby answers during a failover
     asyncpg.LockNotAvailableError,
+    asyncpg.InternalClientError,  # what a statement meets on a connection that is just breaking
 )
 
 

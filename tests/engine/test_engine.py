@@ -326,7 +326,7 @@ async def test_node_code_that_breaks_fails_its_step_and_nothing_else():
 async def test_condition_that_fails_is_an_error_and_never_false():
     document = {
         "nodes": [llm("a"), llm("b")],
-        "edges": [{"from": "a", "to": "b", "condition": "state.nothing == 1"}],
+        "edges": [{"from": "a", "to": "b", "condition": "int(a_text) == 1"}],
         "sources": [SOURCE],
         "start_node": "a",
     }

@@ -13,14 +13,16 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 import agentflow
-from agentflow.errors import ConfigError, Conflict
-from agentflow.store.embedded import destroy, join, make_data_dir, size_bytes
+from agentflow.errors import ConfigError, Conflict, StoreUnavailable
+from agentflow.store.embedded import EmbeddedPostgres, destroy, join, make_data_dir, size_bytes
+from agentflow.store.pool import unavailable
 from tests.conftest import new_folder
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,14 @@ def _wait_gone(*pids: int, timeout_s: float = 20) -> None:
             os.close(handle)
 
 
+def _leave(held: EmbeddedPostgres, data_dir: Path) -> None:
+    """Let go and do not wait for the supervisor's patience to end."""
+    supervisor = _endpoint(data_dir)["supervisor"]
+    held.close()
+    os.kill(supervisor, signal.SIGTERM)
+    _wait_gone(supervisor)
+
+
 async def _query(dsn: str, statement: str, timeout_s: float = 20) -> object:
     """The statement's value, as soon as the server answers."""
     async with asyncio.timeout(timeout_s):
@@ -105,20 +115,16 @@ async def test_joins_share_one_server_and_the_last_one_stops_it(data_dir):
 async def test_every_acknowledged_commit_survives_a_killed_server(data_dir):
     held = join(data_dir)
     await _query(held.dsn, "CREATE TABLE acked (n int PRIMARY KEY)")
-    acknowledged = 0
+    acknowledged, server = 0, _server_pid(data_dir)
     connection = await asyncpg.connect(held.dsn)
-    killing = None
-    try:
+    with pytest.raises(StoreUnavailable), unavailable():
         for n in range(100_000):
             await connection.execute("INSERT INTO acked VALUES ($1)", n)
             acknowledged += 1
             if acknowledged == 200:
-                killing = asyncio.get_running_loop().run_in_executor(
-                    None, os.kill, _server_pid(data_dir), signal.SIGKILL
-                )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        pass
-    assert killing is not None
+                killing = threading.Thread(target=os.kill, args=(server, signal.SIGKILL))
+                killing.start()
+    killing.join()
     connection.terminate()
     present = await _query(held.dsn, "SELECT count(*) FROM acked")
     assert acknowledged >= 200
@@ -180,9 +186,7 @@ async def test_eight_processes_joining_at_once_get_one_server(data_dir):
 
 async def test_a_pid_file_of_a_stranger_is_no_obstacle(data_dir):
     held = join(data_dir)
-    supervisor = _endpoint(data_dir)["supervisor"]
-    held.close()
-    _wait_gone(supervisor)
+    _leave(held, data_dir)
     pid_file = data_dir / "postgres" / "data" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{data_dir}\n0\n0\n\n127.0.0.1\n0 0\nready\n")
     shutil.chown(pid_file, pid_file.parent.stat().st_uid)
@@ -191,13 +195,17 @@ async def test_a_pid_file_of_a_stranger_is_no_obstacle(data_dir):
     held.close()
 
 
+def _listening(port: int) -> set[str]:
+    """Addresses in the kernel's spelling on which this port is listened to."""
+    tables = Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return {row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+
+
 async def test_the_server_listens_on_loopback_alone_and_asks_for_its_password(data_dir):
     held = join(data_dir)
     port = _endpoint(data_dir)["port"]
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    lines += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
-    listening = {line[1] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")}
-    assert listening == {f"0100007F:{port:04X}"}
+    assert _listening(port) == {f"0100007F:{port:04X}"}
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(held.dsn.replace("agentflow:", "agentflow:x"))
     for file in (data_dir / "postgres").iterdir():
@@ -213,8 +221,7 @@ async def test_the_server_listens_on_loopback_alone_and_asks_for_its_password(da
 async def test_another_port_is_taken_when_the_last_one_is_not_free(data_dir):
     held = join(data_dir)
     before = _endpoint(data_dir)
-    held.close()
-    _wait_gone(before["supervisor"])
+    _leave(held, data_dir)
     with socket.create_server(("127.0.0.1", before["port"])):
         held = join(data_dir)
         assert _endpoint(data_dir)["port"] != before["port"]
@@ -224,9 +231,7 @@ async def test_another_port_is_taken_when_the_last_one_is_not_free(data_dir):
 
 def test_a_folder_of_another_version_is_refused_with_the_fix(data_dir):
     held = join(data_dir)
-    supervisor = _endpoint(data_dir)["supervisor"]
-    held.close()
-    _wait_gone(supervisor)
+    _leave(held, data_dir)
     (data_dir / "postgres" / "data" / "PG_VERSION").write_text("16\n")
     with pytest.raises(ConfigError, match=r"PostgreSQL 16 .*AGENTFLOW_DATA_DIR"):
         join(data_dir)

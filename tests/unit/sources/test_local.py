@@ -60,7 +60,9 @@ async def test_schema_limits_the_answer_to_its_classes(model: LocalSource) -> No
     wish = "Classify as refund, question or praise: "
     replies = await asyncio.gather(
         *(
-            model.generate(ask(wish + text, response_schema=CLASSES, max_tokens=60, temperature=0.7))
+            model.generate(
+                ask(wish + text, response_schema=CLASSES, max_tokens=60, temperature=0.7)
+            )
             for text in texts
         )
     )
