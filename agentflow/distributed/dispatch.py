@@ -69,7 +69,7 @@ class RayWorkers:
     async def close(self) -> None:
         self._on_reports = None
         for pool in self._pools.values():
-            pool.stop()
+            pool.close()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

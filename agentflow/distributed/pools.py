@@ -45,6 +45,7 @@ class PoolWorker:
         self.spec = spec
         self.up = False
         self.open: dict[str, Attempt] = {}
+        self._cancelled: set[str] = set()
         self.idle_since = time.monotonic()
         self.retired = False
         self._pool = pool
@@ -66,18 +67,15 @@ class PoolWorker:
         self._pool.spawn(self._send(attempts))
 
     def cancel(self, attempt_ids: Sequence[str]) -> None:
-        if self._handle is not None:
-            self._handle.cancel.remote(list(attempt_ids))
+        """Ask that these stop; the call leaves after the one that brings them."""
+        self._cancelled.update(attempt_ids)
+        self._pool.spawn(self._cancel(attempt_ids))
 
     def retire(self) -> None:
         """Let the worker go; it ends when no coordinator holds it."""
         self.retired = True
         if self.up:
             self._handle.release.remote(self._pool.coordinator, self._pool.incarnation)
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop listening; the worker and its attempts go on."""
         self._task.cancel()
         if self._stream is not None:
             ray.cancel(self._stream)
@@ -120,6 +118,7 @@ class PoolWorker:
             self._process = _process(found)
         elif self.open:
             self._pool.spawn(self._send(tuple(self.open.values())))
+            self._pool.spawn(self._cancel(tuple(self._cancelled)))
         return True
 
     async def _listen(self) -> None:
@@ -142,6 +141,7 @@ class PoolWorker:
                     fresh.append(report)
             elif self.open.pop(report.id, None) is not None:
                 fresh.append(report)
+                self._cancelled.discard(report.id)
         if not self.open:
             self.idle_since = time.monotonic()
         if fresh:
@@ -162,6 +162,11 @@ class PoolWorker:
         else:
             if not taken:
                 self._end(attempts, self._lost())
+
+    async def _cancel(self, attempt_ids: Sequence[str]) -> None:
+        """When the call is lost with the connection, the next attach repeats it."""
+        if attempt_ids:
+            self._handle.cancel.remote(list(attempt_ids))
 
     def lose(self) -> None:
         """The process is gone: every attempt it had ends here, once."""
@@ -280,9 +285,10 @@ class Pool:
                 del self._workers[name]
                 worker.retire()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Let every worker go; they give up what this coordinator left there."""
         for worker in self._workers.values():
-            worker.stop()
+            worker.retire()
 
     def create(self, spec: WorkerSpec) -> Any:
         """The worker's actor, made when it does not exist. Blocks for a few milliseconds."""

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
-import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import openai
 
 from agentflow import egress
+from agentflow.addresses import Policy
 from agentflow.errors import (
     CallTimeout,
     ConnectionFailed,
     ContentFiltered,
-    ContextLengthExceeded,
     MissingCredential,
     NotSupported,
-    ProviderAuthError,
-    ProviderRateLimited,
-    ProviderRejected,
     ProviderUnavailable,
     StepError,
 )
@@ -36,15 +30,14 @@ from agentflow.sources.parameters import (
     estimated_tokens,
     parameters,
 )
+from agentflow.sources.refusals import refusal, said
 
 Json = Any
 OnText = Callable[[str], None]
 
 OPENAI_URL = "https://api.openai.com/v1"
 LONGEST_CALL_S = 3600.0
-LONGEST_WAIT_S = 3600.0
 _REASONING = re.compile(r"^(o\d|gpt-5)")
-_TOO_LONG = re.compile(r"context.{0,12}(length|window|size)|maximum context|too many tokens", re.I)
 
 
 async def open_openai(
@@ -52,16 +45,21 @@ async def open_openai(
     provider: str,
     config: Mapping[str, Json],
     *,
-    policy: egress.Policy,
+    policy: Policy,
     credentials: Credentials,
 ) -> OpenAISource:
-    """A connection to a model. No call is made and no credential is read yet. Raises NotSupported."""
+    """A connection to a model. No call is made and no credential is read yet.
+
+    Raises NotSupported, ProviderRejected.
+    """
     base_url = config.get("base_url")
     if not base_url and provider != "openai":
         raise NotSupported(
             f"Source {source_id!r} needs a base_url: models of provider {provider!r} cannot be "
             "deployed by this version"
         )
+    if base_url:
+        egress.check_url(str(base_url))
     return OpenAISource(source_id, provider, config, policy, credentials)
 
 
@@ -73,7 +71,7 @@ class OpenAISource:
         source_id: str,
         provider: str,
         config: Mapping[str, Json],
-        policy: egress.Policy,
+        policy: Policy,
         credentials: Credentials,
     ) -> None:
         self._id = source_id
@@ -343,8 +341,6 @@ def _mapped(
     error: openai.APIError, call: _Call, config: Mapping[str, Json], secrets: tuple[str, ...]
 ) -> StepError:
     """The step error of an error of the SDK."""
-    if isinstance(error, openai.APIStatusError):
-        return _status_error(error, call, config, secrets)
     if isinstance(error, openai.APITimeoutError):
         return CallTimeout(f"{call.where} did not answer in time")
     if isinstance(error, openai.APIConnectionError):
@@ -354,77 +350,15 @@ def _mapped(
                 return cause
             cause = cause.__cause__
         return ConnectionFailed(f"{call.where} could not be reached")
-    known = _refusal(error, call, secrets)
-    return known or ProviderUnavailable(f"{call.where} failed: {masked(error.message, secrets)}")
-
-
-def _status_error(
-    error: openai.APIStatusError,
-    call: _Call,
-    config: Mapping[str, Json],
-    secrets: tuple[str, ...],
-) -> StepError:
-    status = error.status_code
-    if status in (401, 403):
-        name = config.get("api_key_env")
-        held = f"the credential in {name}" if name else "a call without a credential (api_key_env)"
-        return ProviderAuthError(f"{call.where} refused {held} with {status}")
-    said = masked(_said(error), secrets)
-    if status == 404:
-        return ProviderRejected(
-            f"{call.where} does not exist (404): check the source's model and base_url. {said}"
-        )
-    after = _retry_after(error)
-    if status == 429 and error.code == "insufficient_quota":
-        return ProviderRejected(f"{call.where} refused: the account's quota is used up (429)")
-    if status == 429:
-        return ProviderRateLimited(f"{call.where} answered 429: too many requests", after=after)
-    if status in (408, 409) or status >= 500:
-        return ProviderUnavailable(f"{call.where} answered {status}. {said}", after=after)
-    known = _refusal(error, call, secrets)
-    return known or ProviderRejected(f"{call.where} refused the request with {status}. {said}")
-
-
-def _refusal(error: openai.APIError, call: _Call, secrets: tuple[str, ...]) -> StepError | None:
-    """Refusals that have a type of their own, by the provider's code or words."""
-    said = masked(_said(error), secrets)
-    code = str(error.code or "")
-    if code == "context_length_exceeded" or _TOO_LONG.search(said):
-        return ContextLengthExceeded(
-            f"The request is longer than {call.where} takes; shorten the prompt or lower "
-            f"max_tokens. {said}"
-        )
-    if code in ("content_filter", "content_policy_violation"):
-        return ContentFiltered(f"The content filter of {call.where} refused the request")
-    return None
-
-
-def _said(error: openai.APIError) -> str:
-    """What the provider itself said, from the places where such servers put it."""
-    body = error.body
-    if isinstance(body, dict):
-        inner = body.get("error")
-        body = inner if isinstance(inner, dict) else body
-        words = body.get("message") or body.get("detail") or inner
-        return f"It said: {words}" if isinstance(words, str) and words else ""
-    return f"It said: {body}" if isinstance(body, str) and body.strip() else ""
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds that the provider asked us to wait, at most an hour; None if it did not say."""
-    headers = error.response.headers
-    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        text = headers.get(name, "").strip()
-        try:
-            seconds = float(text) / divisor
-        except ValueError:
-            when = email.utils.parsedate_tz(text) if text else None
-            if when is None:
-                continue
-            seconds = email.utils.mktime_tz(when) - time.time()
-        if math.isfinite(seconds):
-            return min(max(seconds, 0.0), LONGEST_WAIT_S)
-    return None
+    answered = error if isinstance(error, openai.APIStatusError) else None
+    return refusal(
+        call.where,
+        status=answered.status_code if answered else None,
+        headers=answered.response.headers if answered else {},
+        code=str(error.code or ""),
+        said=masked(said(error.body), secrets),
+        credential=config.get("api_key_env"),
+    )
 
 
 def _shown(base_url: str) -> str:

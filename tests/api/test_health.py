@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import io
 import json
 import time
@@ -46,7 +48,7 @@ async def test_probes_answer(anonymous, path, status):
     assert answer.json() == {"status": status}
 
 
-async def test_metrics_count_executions_steps_tokens_and_requests(client, asking, quick):
+async def test_metrics_count_executions_steps_tokens_and_requests(client, live, asking):
     def read(text: str, name: str, **labels: str) -> float:
         return sum(
             sample.value
@@ -70,11 +72,17 @@ async def test_metrics_count_executions_steps_tokens_and_requests(client, asking
     for prompt in ("hello", "refuse"):
         body = {"workflow": asking, "initial_state": {"user_input": prompt}}
         await client.post("/workflows/execute", json=body)
-    answer = await client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    for name, labels, more in wanted:
-        grown = read(answer.text, name, **labels) - read(before, name, **labels)
-        assert grown == more, (name, labels)
+    grown: list[float] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10):  # listeners hear of an event after it is durable
+            while grown != [more for _, _, more in wanted]:
+                answer = await live.get("/metrics")
+                assert answer.headers["content-type"].startswith("text/plain")
+                grown = [
+                    read(answer.text, name, **labels) - read(before, name, **labels)
+                    for name, labels, _ in wanted
+                ]
+    assert grown == [more for _, _, more in wanted]
     assert read(answer.text, "agentflow_active_executions") >= 0
 
 

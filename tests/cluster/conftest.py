@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -24,7 +25,13 @@ def settings() -> Iterator[Settings]:
     from agentflow.store import embedded
 
     folder = new_folder()
-    yield Settings(data_dir=folder / "data", lease_s=4.0, heartbeat_s=1.0, log_level="WARNING")
+    yield Settings(
+        data_dir=folder / "data",
+        lease_s=4.0,
+        heartbeat_s=1.0,
+        log_level="WARNING",
+        egress_allow=(ip_network("127.0.0.0/8"),),
+    )
     embedded.destroy(folder / "data")
     shutil.rmtree(folder)
 

@@ -13,7 +13,6 @@ from agentflow.api.docs import BODY_CANCEL, SSE_ANSWER, answers
 from agentflow.api.views import accepted_body, event_body, execution_body, summary_body
 from agentflow.errors import NotFound
 from agentflow.execution.events import TERMINAL_EXECUTION
-from agentflow.execution.journal import ExecutionRecord
 from agentflow.ids import to_uuid
 
 Json = Any
@@ -71,7 +70,9 @@ async def list_executions(
 )
 async def get_execution(request: Request, execution_id: str) -> Response:
     """As it stands; a running one shows the steps so far."""
-    return json_answer(execution_body(await _found(request, execution_id)))
+    _check_id(execution_id)
+    context = asked(request)
+    return json_answer(execution_body(await context.flow.get(context.tenant, execution_id)))
 
 
 @router.get(
@@ -94,8 +95,9 @@ async def events(
     context = asked(request)
     position = _position(request.headers.get("last-event-id") or after)
     wanted = _kinds(include)
-    record = await _found(request, execution_id)
+    _check_id(execution_id)
     if "text/event-stream" in request.headers.get("accept", ""):
+        await context.flow.events(context.tenant, execution_id, MAX_EVENTS)  # raises NotFound
         items = context.flow.follow(context.tenant, execution_id, position)
         frames = sse.frames(
             items,
@@ -106,14 +108,17 @@ async def events(
         )
         return sse.EventStream(frames, context.metrics.streams.inc)
     recorded = await context.flow.events(context.tenant, execution_id, position)
-    ended = any(isinstance(item.event, TERMINAL_EXECUTION) for item in recorded)
+    if recorded:
+        complete = isinstance(recorded[-1].event, TERMINAL_EXECUTION)
+    else:
+        complete = (await context.flow.get(context.tenant, execution_id)).over
     shown = recorded if "lifecycle" in wanted else []
     return json_answer(
         {
             "execution_id": execution_id,
             "events": [event_body(execution_id, item) for item in shown],
             "last_seq": recorded[-1].seq if recorded else position,
-            "complete": ended or (record.over and not recorded),
+            "complete": complete,
         }
     )
 
@@ -139,12 +144,6 @@ async def cancel(request: Request, execution_id: str) -> Response:
     _check_id(execution_id)
     record = await context.flow.cancel(context.tenant, execution_id, reason)
     return json_answer(accepted_body(record.id, record.status), 200 if record.over else 202)
-
-
-async def _found(request: Request, execution_id: str) -> ExecutionRecord:
-    _check_id(execution_id)
-    context = asked(request)
-    return await context.flow.get(context.tenant, execution_id)
 
 
 def _check_id(execution_id: str) -> None:

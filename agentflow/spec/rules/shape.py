@@ -46,6 +46,8 @@ def check_shape(draft: Draft) -> None:
                 getattr(draft, name)[index] = item
             else:
                 draft.complete = False
+    if not draft.nodes:
+        draft.complete = False
     _check_size(draft)
     _check_version(draft)
     _check_nodes(draft)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.egress import Policy
+from agentflow.addresses import Policy
 from agentflow.errors import (
     ExpressionError,
     InvalidInput,

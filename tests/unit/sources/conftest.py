@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from agentflow.egress import Policy
+from agentflow.addresses import Policy
 from agentflow.sources.credentials import Credentials
 from tests.fake_provider import FakeProvider
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.egress import Policy
+from agentflow.addresses import Policy
 from agentflow.errors import (
     CallTimeout,
     ConnectionFailed,
@@ -245,8 +245,15 @@ async def test_garbage_is_unavailable(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"data: {garbage\n\n", b"data: 5\n\n", b'data: {"choices": 3}\n\n']
-    + [b"data: [DONE]\n\n", b'data: {"error": {"message": "sk-canary-0123456789abcdef"}}\n\n'],
+    [
+        b"",
+        b"<html>",
+        b"data: {garbage\n\n",
+        b"data: 5\n\n",
+        b'data: {"choices": 3}\n\n',
+        b"data: [DONE]\n\n",
+        b'data: {"error": {"message": "sk-canary-0123456789abcdef"}}\n\n',
+    ],
 )
 async def test_garbage_in_a_stream_is_unavailable(
     provider: FakeProvider, connect: Open, body: bytes
@@ -376,6 +383,16 @@ async def test_credential_is_read_anew_for_every_call(provider: FakeProvider) ->
 async def test_model_without_base_url_cannot_be_deployed(credentials: Credentials) -> None:
     with pytest.raises(NotSupported):
         await open_openai("m", "vllm", {"model": "x"}, policy=LOOPBACK, credentials=credentials)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1/v1", "http://h:99999/v1", "http://0177.0.0.1/", "ftp://h/", "http://a:b@h/"],
+)
+async def test_unusable_base_url_is_rejected(credentials: Credentials, url: str) -> None:
+    config = {"model": "x", "base_url": url}
+    with pytest.raises(ProviderRejected):
+        await open_openai("m", "vllm", config, policy=LOOPBACK, credentials=credentials)
 
 
 async def test_price_of_the_source_makes_the_cost(provider: FakeProvider, connect: Open) -> None:

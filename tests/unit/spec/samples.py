@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ def line(*nodes: dict[str, Json], **changes: Json) -> dict[str, Json]:
     return {
         "start_node": ids[0],
         "nodes": list(nodes),
-        "edges": [{"from": a, "to": b} for a, b in zip(ids, ids[1:], strict=False)],
+        "edges": [{"from": a, "to": b} for a, b in pairwise(ids)],
         "sources": copy.deepcopy(TRIAGE["sources"]),
         **changes,
     }
@@ -77,8 +78,10 @@ json_values: st.SearchStrategy[Json] = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from(_VALUES),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(_WORDS) | st.text(max_size=4), inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(_WORDS) | st.text(max_size=4), inner, max_size=6)
+    ),
     max_leaves=30,
 )
 

@@ -13,9 +13,7 @@ from agentflow.plan.compile import compile_plan
 from agentflow.spec.check import check, check_text, parse
 from tests.unit.spec.samples import damaged_documents, json_values
 
-quick = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick

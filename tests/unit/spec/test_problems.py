@@ -30,6 +30,7 @@ def source(**config: Json) -> list[dict[str, Json]]:
 
 
 INPUT = {"id": "in", "type": "input"}
+BAD_PATTERN = {"intent": "a", "pattern": "(?=x)"}
 
 
 def test_check_finds_nothing_wrong_with_a_valid_workflow() -> None:
@@ -104,7 +105,7 @@ def test_check_refuses_what_is_not_an_object(value: Json) -> None:
     [
         ({"nodes": []}, ("E001", "nodes")),
         ({"nodes": {}}, ("E001", "nodes")),
-        ({"edges": 3}, ("E003", "edges")),
+        ({"edges": 3}, ("E001", "edges")),
         ({"edges": [4]}, ("E001", "edges[0]")),
         ({"name": "n" * 201}, ("E003", "name")),
         ({"spec_version": "2"}, ("E003", "spec_version")),
@@ -143,7 +144,7 @@ def test_check_reports_the_document(change: dict[str, Json], expected: tuple[str
         ({"id": "a", "type": "image"}, ("E014", "nodes[0].metadata")),
         ({"id": "a", "type": "http", "metadata": {"url": "/x"}}, ("E014", "nodes[0].metadata")),
         ({"id": "a", "type": "llm", "metadata": {"source": "x"}}, ("E008", "nodes[0].metadata.source")),
-        ({"id": "a", "type": "llm", "metadata": {"source": ["small", "x"]}}, ("E008", "nodes[0].metadata.source[1]")),
+        (llm(source=["small", "x"]), ("E008", "nodes[0].metadata.source[1]")),
     ],
 )  # fmt: skip
 def test_check_reports_a_node(node: dict[str, Json], expected: tuple[str, str]) -> None:
@@ -185,7 +186,7 @@ def test_check_accepts_possible_resources(resources: Json) -> None:
         ("input", {"validate": {"min_length": 3, "max_length": 2}}, "validate.max_length"),
         ("input", {"schema": {"type": "nothing"}}, "schema"),
         ("router", {"routes": [{"intent": "a"}]}, "routes[0].keywords"),
-        ("router", {"strategy": "pattern", "routes": [{"intent": "a", "pattern": "(?=x)"}]}, "routes[0].pattern"),
+        ("router", {"strategy": "pattern", "routes": [BAD_PATTERN]}, "routes[0].pattern"),
         ("router", {"strategy": "rules"}, "routes"),
         ("router", {"strategy": "magic"}, "strategy"),
         ("router", {"routes": [{"keywords": ["a"]}]}, "routes[0].intent"),
@@ -222,7 +223,7 @@ def test_check_reports_options(node_type: str, metadata: Json, place: str) -> No
         ({"api_key_env": "AGENTFLOW_DATA_DIR"}, [("E016", "api_key_env")]),
         ({"api_key_env": "MY_OWN_KEY"}, [("E016", "api_key_env")]),
         ({"api_key_env": "sk-abcdefghijklmnop1234"}, [("E016", "api_key_env")]),
-        ({"api_key_env": "", "api_key": "sk-abcdefghijklmnop1234"}, [("E016", "api_key"), ("E002", "api_key_env")]),
+        ({"api_key_env": "", "api_key": "sk-abcdefghijklmnop1234"}, [("E016", "api_key")]),
         ({"base_url": "https://user:pass@host/v1"}, [("E016", "base_url")]),
         ({"headers": {"Authorization": "Bearer 123"}}, [("E016", "headers.Authorization")]),
         ({"password": "hunter2"}, [("E016", "password")]),
@@ -341,7 +342,8 @@ def test_check_reports_nodes_that_cannot_be_reached() -> None:
 def looping(*edges: tuple[str, str, str | None]) -> dict[str, Json]:
     document = line(INPUT, llm("a"), llm("b"), {"id": "out", "type": "aggregator"})
     document["edges"] = [
-        {"from": source, "to": target, "condition": condition} for source, target, condition in edges
+        {"from": source, "to": target, "condition": condition}
+        for source, target, condition in edges
     ]
     return document
 
@@ -440,9 +442,7 @@ def test_check_refuses_durability_none_with_effects_once() -> None:
 
 def test_check_refuses_workflows_that_are_too_large() -> None:
     nodes = [{"id": f"n{i}", "type": "input"} for i in range(10_001)]
-    assert errors(check({"start_node": "n0", "nodes": nodes})) == [("E013", "nodes[1]")][:0] + [
-        ("E026", "nodes")
-    ]
+    assert errors(check({"start_node": "n0", "nodes": nodes})) == [("E026", "nodes")]
     edge = {"from": "ask", "to": ["route"] * 50_001}
     assert errors(check(triage(edges=[edge]))) == [("E026", "edges")]
 

@@ -1,0 +1,62 @@
+"""The front door: a given Serve application behind HAProxy, and its orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from agentflow.distributed.coordinator import drain_coordinators
+from agentflow.distributed.pools import NAMESPACE
+from agentflow.errors import ConfigError
+
+APPLICATION = "agentflow"
+"""The name of the application in the Ray dashboard."""
+KEEP_ALIVE_S = 90.0
+
+log = logging.getLogger(__name__)
+
+
+def publish(application: Any, host: str, port: int) -> None:
+    """Serve the application on this address; returns when its replica is ready.
+
+    Raises ConfigError when it does not become so.
+    """
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options=HTTPOptions(
+                host=host, port=port, request_timeout_s=None, keep_alive_timeout_s=KEEP_ALIVE_S
+            ),
+            logging_config={"enable_access_log": False},
+        )
+        serve.run(application, name=APPLICATION, route_prefix="/")
+    except (RuntimeError, TimeoutError, ValueError) as error:
+        raise ConfigError(f"The API did not start: {_last_line(error)}") from error
+
+
+def withdraw(coordinators: Sequence[str], *, ours: bool) -> None:
+    """Take no more requests, let coordinators hand over what they own, and end them.
+
+    ``ours``: nobody else uses this cluster, so that Serve itself is ended too.
+    """
+    import ray
+    from ray import serve
+
+    if ours:
+        serve.shutdown()
+    else:
+        serve.delete(APPLICATION)
+    drain_coordinators(coordinators)
+    for name in coordinators:
+        with contextlib.suppress(ValueError):  # it is gone already
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,91 @@
+"""How a provider's refusal becomes the step error of exactly the right type."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agentflow.errors import (
+    ContentFiltered,
+    ContextLengthExceeded,
+    ProviderAuthError,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnavailable,
+    StepError,
+)
+
+Json = Any
+LONGEST_WAIT_S = 3600.0
+_TOO_LONG = re.compile(r"context.{0,12}(length|window|size)|maximum context|too many tokens", re.I)
+
+
+def refusal(
+    where: str,
+    *,
+    status: int | None,
+    headers: Mapping[str, str],
+    code: str,
+    said: str,
+    credential: str | None,
+) -> StepError:
+    """The step error of an answer that is an error.
+
+    ``where`` names model and address, ``status`` is None inside a stream, ``said`` is safe to show,
+    ``credential`` is the name of the variable that was used.
+    """
+    if status in (401, 403):
+        held = f"the credential in {credential}" if credential else "a call without a credential"
+        way_out = "check its value" if credential else "name one with api_key_env"
+        return ProviderAuthError(f"{where} refused {held} with {status}; {way_out}")
+    if status == 404:
+        return ProviderRejected(
+            f"{where} does not exist (404): check the source's model and base_url. {said}"
+        )
+    if status == 429 and code == "insufficient_quota":
+        return ProviderRejected(f"{where} refused: the account's quota is used up (429)")
+    if status == 429:
+        after = retry_after(headers)
+        return ProviderRateLimited(f"{where} answered 429: too many requests", after=after)
+    if status is not None and (status in (408, 409) or status >= 500):
+        return ProviderUnavailable(f"{where} answered {status}. {said}", after=retry_after(headers))
+    if code == "context_length_exceeded" or _TOO_LONG.search(said):
+        return ContextLengthExceeded(
+            f"The request is longer than {where} takes; shorten the prompt or lower max_tokens. "
+            f"{said}"
+        )
+    if code in ("content_filter", "content_policy_violation"):
+        return ContentFiltered(f"The content filter of {where} refused the request")
+    if status is None:
+        return ProviderUnavailable(f"{where} failed. {said}")
+    return ProviderRejected(f"{where} refused the request with {status}. {said}")
+
+
+def said(body: Json) -> str:
+    """What the provider itself said, from the places of an error's body where such servers put it."""
+    words = body
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        body = inner if isinstance(inner, Mapping) else body
+        words = body.get("message") or body.get("detail") or inner
+    return f"It said: {words}" if isinstance(words, str) and words.strip() else ""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the provider asked us to wait, at most an hour; None if it did not say."""
+    for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        text = headers.get(name, "").strip()
+        try:
+            seconds = float(text) / divisor
+        except ValueError:
+            when = email.utils.parsedate_tz(text) if text else None
+            if when is None:
+                continue
+            seconds = email.utils.mktime_tz(when) - time.time()
+        if math.isfinite(seconds):
+            return min(max(seconds, 0.0), LONGEST_WAIT_S)
+    return None
