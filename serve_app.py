@@ -29,7 +29,7 @@ def build() -> FastAPI:
     async def opened() -> Flow:
         return await open_flow(settings, await _door(settings))
 
-    return build_app(opened, cors_origins=settings.cors_origins)
+    return build_app(opened, cors_origins=settings.cors_origins, echo_request_id=False)
 
 
 async def _door(settings: Settings):  # type: ignore[no-untyped-def]

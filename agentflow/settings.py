@@ -37,7 +37,7 @@ class Settings:
     egress_allow: tuple[IPv4Network | IPv6Network, ...] = ()
     source_env: tuple[str, ...] = ()
     local_model: str | None = None
-    local_model_threads: int = 2
+    local_model_threads: int = 1
     api_url: str | None = None
 
 

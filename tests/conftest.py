@@ -45,7 +45,7 @@ def _memory() -> str | None:
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A data folder of the test's own, not there yet; its server is ended after the test."""
-    folder = new_folder()
+    folder = new_folder(_memory() or "/tmp")
     yield folder / "data"
     embedded.destroy(folder / "data")
     shutil.rmtree(folder)

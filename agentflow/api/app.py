@@ -29,11 +29,13 @@ def build_app(
     *,
     cors_origins: Sequence[str] = (),
     comment_s: float = sse.COMMENT_S,
+    echo_request_id: bool = True,
 ) -> FastAPI:
     """The API over the Flow that ``open_flow`` opens when the application starts.
 
     ``cors_origins`` may hold ``*``; then browsers send no credentials. ``comment_s``: seconds after
-    which a silent event stream sends a comment.
+    which a silent event stream sends a comment. ``echo_request_id``: false behind a server that
+    returns ``X-Request-Id`` itself.
     """
     metrics = RequestMetrics()
 
@@ -54,7 +56,7 @@ def build_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        middleware=_layers(metrics, cors_origins),
+        middleware=_layers(metrics, cors_origins, echo_request_id),
     )
     app.state.metrics = metrics
     app.state.comment_s = comment_s
@@ -69,9 +71,9 @@ def build_app(
     return app
 
 
-def _layers(metrics: RequestMetrics, origins: Sequence[str]) -> list[Middleware]:
+def _layers(metrics: RequestMetrics, origins: Sequence[str], echo: bool) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestContext, metrics=metrics)]
+    layers = [Middleware(RequestContext, metrics=metrics, echo=echo)]
     if origins:
         cors = Middleware(
             CORSMiddleware,

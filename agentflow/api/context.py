@@ -21,11 +21,15 @@ _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"
 
 
 class RequestContext:
-    """Outermost layer. Takes or makes ``X-Request-Id`` and ``traceparent`` and returns them."""
+    """Outermost layer. Takes or makes ``X-Request-Id`` and ``traceparent`` and returns them.
 
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+    ``echo`` is false when the server around the application returns the caller's id by itself.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, echo: bool = True) -> None:
         self._app = app
         self._metrics = metrics
+        self._echo = echo
         self._log = logs.log("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,7 +38,9 @@ class RequestContext:
             return
         began = time.monotonic()
         state = scope.setdefault("state", {})
-        request_id, traceparent = identify(Headers(scope=scope))
+        given = Headers(scope=scope)
+        request_id, traceparent = identify(given)
+        echo = self._echo or request_id != given.get("x-request-id")
         state["request_id"], state["trace_id"] = request_id, traceparent[3:35]
         status = 0
 
@@ -43,7 +49,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
+                if echo:
+                    headers["X-Request-Id"] = request_id
                 headers["traceparent"] = traceparent
             await send(message)
 

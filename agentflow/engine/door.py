@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
+from agentflow.engine.engine import Engine
 from agentflow.engine.stream import StreamItem
 from agentflow.execution.journal import Submission
 
@@ -40,10 +42,47 @@ class Door(Protocol):
         """Prometheus text of every live coordinator, by its id."""
         ...
 
-    async def coordinators(self) -> list[dict[str, Json]]:
+    async def coordinators(self) -> Sequence[dict[str, Json]]:
         """``{id, alive, active, pid, node}`` of every coordinator."""
         ...
 
     async def close(self) -> None:
         """Let go; executions go on."""
         ...
+
+
+class InProcessDoor:
+    """The door to one engine in this very process."""
+
+    def __init__(self, engine: Engine, metrics: Callable[[], str]) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    async def accept(self, submission: Submission) -> None:
+        await self._engine.accept(submission)
+
+    def watch(
+        self, owner: str, execution_id: str, after: int
+    ) -> AsyncIterator[Sequence[StreamItem]]:
+        return self._engine.watch(execution_id, after)
+
+    async def nudge(self, owner: str, execution_id: str) -> None:
+        self._engine.nudge(execution_id)
+
+    async def metrics(self) -> dict[str, str]:
+        return {self._engine.id: self._metrics()}
+
+    async def coordinators(self) -> Sequence[dict[str, Json]]:
+        return [
+            {
+                "id": self._engine.id,
+                "alive": self._engine.available,
+                "active": self._engine.active,
+                "pid": os.getpid(),
+                "node": "local",
+            }
+        ]
+
+    async def close(self) -> None:
+        await self._engine.drain()
+        await self._engine.close()

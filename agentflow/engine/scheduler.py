@@ -7,18 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentflow.engine.choices import choose, publish
+from agentflow.engine.evaluation import Evaluator
 from agentflow.engine.outcome import outcome_of
 from agentflow.engine.stream import Stream, TokenDelta
-from agentflow.engine.workers import Attempt, Delta, Done, Failed, Report, describe
+from agentflow.engine.workers import Attempt, Delta, Report
 from agentflow.engine.writer import Writer
 from agentflow.errors import (
     AgentFlowError,
-    ConditionError,
-    NodeFailed,
-    NoRouteTaken,
-    StepError,
-    WorkerLost,
 )
 from agentflow.execution import happenings as hp
 from agentflow.execution.decide import Abandon, Conclude, Dispatch, Evaluate, Wake, decide
@@ -27,8 +22,8 @@ from agentflow.execution.journal import Append, Recorded, Submission
 from agentflow.execution.keys import attempt_id
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState, Step
-from agentflow.execution.views import final_state, view
-from agentflow.nodes.base import NodeSet, StepContext, is_inline
+from agentflow.execution.views import view
+from agentflow.nodes.base import NodeSet
 from agentflow.plan.plan import PlanNode
 
 Json = Any
@@ -73,12 +68,11 @@ class Scheduler:
         self.owned: dict[str, Owned] = {}
         self.epoch = 0
         self.clock = clock
-        self._nodes = nodes
         self._writer = writer
         self._send = send
         self._abandon = abandon
         self._listeners = listeners
-        self._chance = chance
+        self._evaluator = Evaluator(nodes, clock, chance)
         self._attempts: dict[str, Owned] = {}
 
     async def begin(self, owned: Owned, happening: hp.Accepted, submission: Submission) -> None:
@@ -155,11 +149,7 @@ class Scheduler:
                 owned.stream.publish([TokenDelta(key, attempt, report.offset, report.text)])
             return
         self._forget(owned, report.id)
-        if isinstance(report, Done):
-            happening = self._completion(owned, key, attempt, generation, report)
-        else:
-            happening = self._failure(owned, key, attempt, generation, report)
-        self.advance(owned, happening)
+        self.advance(owned, self._evaluator.report(owned.state, key, attempt, generation, report))
         if owned.state.over and not owned.attempts:
             self._let_go(owned)
 
@@ -190,125 +180,12 @@ class Scheduler:
             events += decision.events
             for command in decision.commands:
                 if isinstance(command, Evaluate):
-                    pending.append(self._evaluate(owned, command))
+                    pending.append(self._evaluator.evaluate(owned.state, owned.tenant, command))
                 elif isinstance(command, Conclude):
-                    pending.append(self._conclude(owned))
+                    pending.append(self._evaluator.conclude(owned.state))
                 else:
                     effects.append(command)
         return events, effects
-
-    def _evaluate(self, owned: Owned, command: Evaluate) -> hp.Happening:
-        """Run an inline step and choose its edges."""
-        state = owned.state
-        node = state.plan.nodes[command.node]
-        seen = view(state, node)
-        try:
-            result = self._run_inline(owned, node, command.step, seen)
-            taken = choose(state.plan, node, seen, result.result, result.delta)
-        except StepError as error:
-            return hp.Broke(
-                at=self.clock(),
-                step=command.step,
-                error=describe(error),
-                taken=self._continuing(owned, node, seen, error),
-                inline=True,
-            )
-        return hp.Finished(
-            at=self.clock(),
-            step=command.step,
-            result=result.result,
-            delta=result.delta,
-            taken=taken,
-            inline=True,
-        )
-
-    def _run_inline(self, owned: Owned, node: PlanNode, key: str, seen: dict[str, Json]) -> Any:
-        code = self._nodes.of_type(node.type)
-        if not is_inline(code):
-            raise NodeFailed(f"Nodes of type {node.type!r} cannot run inside the coordinator")
-        context = StepContext(
-            node=node,
-            view=seen,
-            fields={field.name: field for field in owned.state.plan.fields},
-            tenant=owned.tenant,
-            execution_id=owned.id,
-            step=key,
-        )
-        try:
-            return code.run_inline(context)
-        except StepError:
-            raise
-        except Exception as error:  # a node's fault must not end the coordinator's loop
-            raise NodeFailed(f"Node {node.id!r} raised {type(error).__name__}: {error}") from error
-
-    def _conclude(self, owned: Owned) -> hp.Concluded:
-        try:
-            output = publish(owned.state.plan, final_state(owned.state), owned.id)
-        except StepError as error:
-            return hp.Concluded(at=self.clock(), error=describe(error))
-        return hp.Concluded(at=self.clock(), output=output)
-
-    def _completion(
-        self, owned: Owned, key: str, attempt: int, generation: int, done: Done
-    ) -> hp.Happening:
-        """A worker's result, with the edges it takes; a condition that fails makes it a failure."""
-        node = self._node(owned, key)
-        try:
-            seen = view(owned.state, node)
-            taken = choose(owned.state.plan, node, seen, done.result, done.delta)
-        except (ConditionError, NoRouteTaken) as error:
-            failed = Failed(done.id, describe(error), done.calls, done.worker)
-            return self._failure(owned, key, attempt, generation, failed)
-        return hp.Finished(
-            at=self.clock(),
-            step=key,
-            attempt=attempt,
-            generation=generation,
-            result=done.result,
-            delta=done.delta,
-            taken=taken,
-            calls=done.calls,
-            worker=done.worker,
-        )
-
-    def _failure(
-        self, owned: Owned, key: str, attempt: int, generation: int, failed: Failed
-    ) -> hp.Broke:
-        node = self._node(owned, key)
-        error = failed.error
-        if (
-            error.type == "Cancelled"
-        ):  # nobody asked for it if the step is still open: its worker went
-            error = describe(WorkerLost("The worker stopped under the attempt"))
-        return hp.Broke(
-            at=self.clock(),
-            step=key,
-            attempt=attempt,
-            generation=generation,
-            error=error,
-            jitter=self._chance(),
-            taken=self._continuing(owned, node, view(owned.state, node)),
-            calls=failed.calls,
-            worker=failed.worker,
-        )
-
-    def _continuing(
-        self,
-        owned: Owned,
-        node: PlanNode,
-        seen: dict[str, Json],
-        error: StepError | None = None,
-    ) -> tuple[int, ...]:
-        """Edges to take when the node continues after an error, as after a null result."""
-        if node.on_error != "continue" or isinstance(error, ConditionError | NoRouteTaken):
-            return ()
-        try:
-            return choose(owned.state.plan, node, seen, None, {})
-        except (ConditionError, NoRouteTaken):
-            return ()
-
-    def _node(self, owned: Owned, key: str) -> PlanNode:
-        return owned.state.node_of(owned.state.steps[key])
 
     def _durable(self, owned: Owned, append: Append, effects: list[Any]) -> None:
         """The events are committed: tell those who listen, then let the released steps leave."""
@@ -376,8 +253,7 @@ class Scheduler:
         return left
 
     def _step_limit(self, owned: Owned, key: str, generation: int) -> None:
-        node = self._node(owned, key)
-        taken = self._continuing(owned, node, view(owned.state, node))
+        taken = self._evaluator.continuing(owned.state, owned.state.node_of(owned.state.steps[key]))
         self.advance(
             owned, hp.StepLimit(at=self.clock(), step=key, generation=generation, taken=taken)
         )

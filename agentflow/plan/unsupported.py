@@ -53,7 +53,9 @@ def _of_queues(queues: Sequence[dict[str, Json]]) -> Iterator[str]:
 
 def _of_loops(nodes: Sequence[PlanNode], topology: Topology) -> Iterator[str]:
     for region in topology.loops:
-        names = ", ".join(repr(nodes[n].id) for n in region[:5])
+        names = ", ".join(
+            repr(nodes[n].id) for n in sorted(region, key=topology.rank.__getitem__)[:5]
+        )
         yield f"The loop through {names} cannot be executed yet"
 
 

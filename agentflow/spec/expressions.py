@@ -65,7 +65,10 @@ class Expression:
         A declared name without a value is null. Raises ``error`` when the evaluation fails or its
         result has no JSON form.
         """
-        bound = self._bind(values)
+        try:
+            bound = self._bind(values)
+        except ValueError as failure:
+            raise error(f"The expression {_short(self.text)} failed: {failure}") from None
         program = self._program
         misfits = [n for n, v in bound.items() if not _fits(self._declared[n], v)]
         if misfits:
@@ -171,6 +174,7 @@ def _invalid(text: str, message: str) -> ExpressionInvalid:
     offset = sum(len(before) + 1 for before in lines[: line - 1]) + int(found[2]) - 1
     reason = found[3].replace(" (in container '')", "").removeprefix("Syntax error: ")
     reason = re.sub(r" expecting \{.*", "", reason, flags=re.S)
+    reason = reason.replace("mismatched input '<EOF>'", "the text ends too early")
     undeclared = _UNDECLARED.search(reason)
     return ExpressionInvalid(
         reason, max(0, min(offset, len(text))), undeclared[1] if undeclared else None
@@ -210,8 +214,15 @@ def _fits(kind: str, value: Json) -> bool:
 
 
 def _plain(value: Json) -> Json:
-    """Dicts and lists only, as the library wants them; large integers become floats."""
-    if isinstance(value, str | bool | float) or value is None:
+    """Dicts and lists only, as the library wants them; large integers become floats.
+
+    Raises ValueError for text with a NUL character, which the library would cut off there.
+    """
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ValueError("it reads text with a NUL character")
+        return value
+    if isinstance(value, bool | float) or value is None:
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else float(value)

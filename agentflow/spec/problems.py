@@ -94,11 +94,18 @@ def near(name: object, candidates: Iterable[str]) -> str | None:
     )
 
 
+def _is_index(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) < 10
+
+
 def order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Problems sorted by place, list positions by number."""
 
     def key(found: Problem) -> tuple[Any, ...]:
         parts = found.path.split("/")
-        return (*((1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts), (2, 0, found.code))
+        return (
+            *((1, int(p), "") if _is_index(p) else (0, 0, p) for p in parts),
+            (2, 0, found.code),
+        )
 
     return tuple(sorted(problems, key=key))

@@ -108,10 +108,11 @@ def locate(text: str, places: Iterable[Parts]) -> dict[str, tuple[int, int]]:
 
     A place that does not exist gets the position of the nearest one around it. The text must be JSON.
     """
-    wanted = list(places)
+    wanted = [tuple(str(part) for part in place) for place in places]
     needed = {place[:length] for place in wanted for length in range(len(place) + 1)}
-    offsets: dict[Parts, int] = {}
-    for at, offset in _values(text):
+    offsets: dict[tuple[str, ...], int] = {}
+    for place_of_value, offset in _values(text):
+        at = tuple(str(part) for part in place_of_value)
         if at in needed and at not in offsets:
             offsets[at] = offset
             if len(offsets) == len(needed):
@@ -257,8 +258,4 @@ def _line(text: str, offset: int) -> tuple[int, int]:
 
 
 def _parts(path: str) -> Parts:
-    parts = path.split("/")[1:]
-    return tuple(
-        int(part) if part.isdigit() else part.replace("~1", "/").replace("~0", "~")
-        for part in parts
-    )
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:])

@@ -16,9 +16,9 @@ import pytest
 from agentflow.access.model import DEFAULT_TENANT
 from agentflow.distributed.cluster import Cluster
 from agentflow.engine.stream import TokenDelta
-from agentflow.errors import Conflict, NotSupported
+from agentflow.errors import Conflict
 from agentflow.execution.events import kind
-from agentflow.execution.journal import Recorded
+from agentflow.execution.journal import Recorded, Submission
 from agentflow.flow import Flow, open_flow
 from agentflow.settings import Settings
 from tests.fake_provider import FakeProvider, Text
@@ -30,12 +30,13 @@ def workflow(base_url: str, **settings: Any) -> dict[str, Any]:
     """input -> router -> two llm nodes at once -> aggregator, and a route not taken."""
 
     def llm(node_id: str) -> dict[str, Any]:
-        options = {"source": "model", "prompt": f"{node_id}: {{{{state.user_input}}}}"}
+        options = {"source": "model", "prompt": f"{node_id}: {{user_input}}"}
         return {"id": node_id, "type": "llm", "metadata": options}
 
     routes = [{"intent": "question", "keywords": ["why"]}]
     return {
         "name": "two-answers",
+        "start_node": "message",
         "sources": [
             {
                 "id": "model",
@@ -130,10 +131,7 @@ async def test_door_streams_events_and_pieces_from_the_owner(flow: Flow) -> None
     assert text == "a b c d"
 
 
-async def test_door_passes_typed_errors_through(flow: Flow, names: list[str]) -> None:
-    from agentflow.execution.journal import Submission
-    from agentflow.ids import new_id
-
+async def test_door_passes_typed_errors_through(flow: Flow) -> None:
     with FakeProvider() as provider:
         document = workflow(provider.base_url)
         execution = await flow.submit(DEFAULT_TENANT, document, initial_state={"user_input": "x"})
@@ -147,8 +145,6 @@ async def test_door_passes_typed_errors_through(flow: Flow, names: list[str]) ->
         with pytest.raises(Conflict) as caught:
             await flow._door.accept(again)
     assert type(caught.value) is Conflict
-    assert execution in caught.value.message or caught.value.message
-    assert NotSupported is not None and new_id("exec") != execution
 
 
 async def test_execution_goes_on_when_its_coordinator_is_killed(flow: Flow) -> None:

@@ -40,7 +40,7 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
         try:
             compile_pattern(rules["pattern"])
         except PatternError as error:
-            found.append((("validate", "pattern"), f"{error}"))
+            found.append((("validate", "pattern"), f"is {error}"))
     low, high = rules.get("min_length"), rules.get("max_length")
     if low is not None and high is not None and low > high:
         found.append((("validate", "max_length"), f"is below min_length ({low})"))

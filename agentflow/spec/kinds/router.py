@@ -85,7 +85,7 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
             try:
                 compile_pattern(route["pattern"], ignore_case=True)
             except PatternError as error:
-                found.append(((*at, "pattern"), str(error)))
+                found.append(((*at, "pattern"), f"is {error}"))
     if needed and not options.get("routes"):
         found.append((("routes",), f"is empty: strategy {chosen!r} needs at least one route"))
     if chosen == "classifier" and not options.get("plugin"):

@@ -1,24 +1,17 @@
-"""The composition root: opens every part from Settings, closes it; the only chooser of adapters.
-
-A :class:`Flow` is what the API, the command line and notebooks use. ``open_coordinator`` and
-``open_performer`` are called by dotted name inside the actors of ``distributed``; adapters are imported
-where they are opened, so that a process loads only what it uses.
-"""
+"""Flow: what the API, the command line and notebooks use to submit, watch and cancel executions."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agentflow.errors import (
     AgentFlowError,
-    ConfigError,
     Conflict,
     InvalidInput,
     NotFound,
@@ -33,24 +26,17 @@ from agentflow.ids import new_id
 from agentflow.settings import Settings
 
 if TYPE_CHECKING:
-    from asyncpg import Pool
-
     from agentflow.access.model import Principal
     from agentflow.engine.door import Door
-    from agentflow.engine.engine import Engine
     from agentflow.engine.stream import StreamItem
-    from agentflow.engine.workers import Performer, Workers
-    from agentflow.execution.listener import Listener
-    from agentflow.plan.plan import Plan, PlanSource
-    from agentflow.sources.base import Source
+    from agentflow.plan.plan import Plan
     from agentflow.spec.check import Checked
-    from agentflow.store.embedded import EmbeddedPostgres
     from agentflow.store.notices import Outcomes
+    from agentflow.store.pool import Pool
     from agentflow.store.tenant import ExecutionPage, TenantStore
 
 Json = Any
 
-KEY_FILE = "api-key"
 FOLLOW_PAUSE_S = 0.2
 """Between two looks at the journal while an execution has no reachable owner."""
 
@@ -307,43 +293,6 @@ class Flow:
         return for_tenant(self._pool, tenant, self._outcomes)
 
 
-class LocalDoor:
-    """The door to one engine in this very process."""
-
-    def __init__(self, engine: Engine, metrics: Any) -> None:
-        self._engine = engine
-        self._metrics = metrics
-
-    async def accept(self, submission: Submission) -> None:
-        await self._engine.accept(submission)
-
-    def watch(
-        self, owner: str, execution_id: str, after: int
-    ) -> AsyncIterator[Sequence[StreamItem]]:
-        return self._engine.watch(execution_id, after)
-
-    async def nudge(self, owner: str, execution_id: str) -> None:
-        self._engine.nudge(execution_id)
-
-    async def metrics(self) -> dict[str, str]:
-        return {self._engine.id: self._metrics.text()}
-
-    async def coordinators(self) -> list[dict[str, Json]]:
-        return [
-            {
-                "id": self._engine.id,
-                "alive": self._engine.available,
-                "active": self._engine.active,
-                "pid": os.getpid(),
-                "node": "local",
-            }
-        ]
-
-    async def close(self) -> None:
-        await self._engine.drain()
-        await self._engine.close()
-
-
 def _ends(item: StreamItem) -> bool:
     return isinstance(item, Recorded) and isinstance(item.event, TERMINAL_EXECUTION)
 
@@ -358,183 +307,3 @@ def _check_input(spec: dict[str, Json], initial_state: dict[str, Json]) -> None:
     mismatch = first_mismatch(schema, initial_state)
     if mismatch is not None:
         raise InvalidInput(f"initial_state does not fit input_schema: {mismatch}")
-
-
-async def open_database(settings: Settings) -> tuple[str, list[Any]]:
-    """The DSN of the database, started and migrated if it is the embedded one, and what closes it.
-
-    Raises ConfigError, StoreUnavailable.
-    """
-    from agentflow.store.migrate import upgrade
-
-    if settings.database_url is not None:
-        await asyncio.to_thread(upgrade, settings.database_url)
-        return settings.database_url, []
-    from agentflow.store.embedded import join
-
-    embedded: EmbeddedPostgres = await asyncio.to_thread(join, settings.data_dir)
-    await asyncio.to_thread(upgrade, embedded.dsn)
-    return embedded.dsn, [embedded.close]
-
-
-async def open_flow(settings: Settings, door: Door) -> Flow:
-    """A Flow over coordinators that live elsewhere. Raises ConfigError, StoreUnavailable."""
-    from agentflow.store.keys import ensure_bootstrap_key
-    from agentflow.store.notices import Outcomes
-    from agentflow.store.pool import open_pool
-
-    dsn, closers = await open_database(settings)
-    pool = await open_pool(dsn)
-    await ensure_bootstrap_key(pool, bootstrap_key(settings))
-    outcomes = Outcomes(dsn)
-    return Flow(settings, pool, door, outcomes, [outcomes.close, pool.close, *closers])
-
-
-async def open_local(settings: Settings) -> Flow:
-    """A Flow with its engine and workers in this process: no Ray."""
-    from agentflow.engine.workers import InProcessWorkers
-    from agentflow.telemetry.metrics import MetricsListener
-
-    metrics = MetricsListener()
-    coordinator = f"local/{os.getpid()}"
-    workers = InProcessWorkers(open_performer(settings))
-    engine = await open_coordinator(settings, coordinator, workers, [metrics])
-    return await open_flow(settings, LocalDoor(engine, metrics))
-
-
-async def open_coordinator(
-    settings: Settings, coordinator_id: str, workers: Workers, listeners: Sequence[Listener] = ()
-) -> Engine:
-    """One coordinator's engine, entered and claiming. Raises ConfigError, StoreUnavailable."""
-    from agentflow.engine.engine import Engine
-    from agentflow.engine.lease import LeaseKeeper
-    from agentflow.store.commands import listen
-    from agentflow.store.journal import PostgresJournal
-    from agentflow.store.leases import heartbeat
-    from agentflow.store.pool import open_pool
-
-    dsn, closers = await open_database(settings)
-    pool = await open_pool(dsn)
-
-    async def close() -> None:
-        await notices.close()
-        await pool.close()
-        for closer in closers:
-            await asyncio.to_thread(closer)
-
-    engine = Engine(
-        coordinator_id,
-        journal=PostgresJournal(pool, coordinator_id, settings.lease_s),
-        lease=LeaseKeeper(
-            heartbeat(dsn, coordinator_id, settings.lease_s),
-            lease_s=settings.lease_s,
-            heartbeat_s=settings.heartbeat_s,
-            on_buried=lambda buried: engine.on_buried(buried),
-        ),
-        workers=workers,
-        nodes=open_nodes(),
-        listeners=listeners,
-        on_close=close,
-    )
-    notices = await listen(dsn, engine.nudge)
-    await engine.start()
-    return engine
-
-
-def open_nodes() -> Any:
-    """Every kind of work this version can do."""
-    from agentflow.nodes.aggregator import AggregatorNode
-    from agentflow.nodes.base import NodeSet
-    from agentflow.nodes.input import InputNode
-    from agentflow.nodes.llm import LlmNode
-    from agentflow.nodes.router import RouterNode
-
-    return NodeSet(
-        {
-            "input": InputNode(),
-            "router": RouterNode(),
-            "llm": LlmNode(),
-            "aggregator": AggregatorNode(),
-        }
-    )
-
-
-def open_performer(settings: Settings) -> Performer:
-    """What a worker process needs to run attempts."""
-    from agentflow.engine.workers import Performer
-    from agentflow.sources.connections import Connections
-
-    connections = Connections(_openers(settings))
-    return Performer(open_nodes(), connections.open, connections.close)
-
-
-def _openers(settings: Settings) -> dict[str, Callable[[PlanSource], Awaitable[Source]]]:
-    """Provider -> how a connection to it is opened; the module is imported at its first use."""
-    from agentflow.egress import Policy
-    from agentflow.sources.credentials import Credentials
-    from agentflow.spec.environment import allowed
-
-    policy = Policy(settings.egress_allow)
-    credentials = Credentials(os.environ, lambda name: allowed(name, settings.source_env))
-
-    def hosted(source: PlanSource) -> Awaitable[Source]:
-        from agentflow.sources.openai import open_openai
-
-        return open_openai(
-            source.id, source.provider, source.config, policy=policy, credentials=credentials
-        )
-
-    def embedded(source: PlanSource) -> Awaitable[Source]:
-        from agentflow.sources.local import open_local as open_model
-
-        return open_model(
-            source.id,
-            source.config,
-            model_path=settings.local_model,
-            threads=settings.local_model_threads,
-        )
-
-    return {
-        "openai": hosted,
-        "openai-compatible": hosted,
-        "vllm": hosted,
-        "local": embedded,
-    }
-
-
-def bootstrap_key(settings: Settings) -> str:
-    """The first API key: ``API_KEY``, else one made once and kept in the data folder, mode 0600.
-
-    Raises ConfigError when the data folder cannot be written or the file is open to others.
-    """
-    if settings.api_key is not None:
-        return settings.api_key
-    path = settings.data_dir / KEY_FILE
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _write_new(path)
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path} can be read by others; run: chmod 600 {path}")
-        return path.read_text().strip()
-    except OSError as error:
-        raise ConfigError(
-            f"The API key cannot be kept in {settings.data_dir} ({error.strerror}); "
-            "set API_KEY, or AGENTFLOW_DATA_DIR to a folder you may write"
-        ) from error
-
-
-def _write_new(path: Any) -> None:
-    """Create the key file whole: of two processes that start at once, one key wins."""
-    from agentflow.access.apikeys import new_key
-
-    draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(new_key() + "\n")
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(draft)

@@ -1,0 +1,178 @@
+"""Opens the parts: database, coordinator, worker, flow. Adapters are imported where they are opened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentflow.flow.flow import Flow
+from agentflow.settings import Settings
+
+if TYPE_CHECKING:
+    from agentflow.engine.door import Door
+    from agentflow.engine.engine import Engine
+    from agentflow.engine.workers import Performer, Workers
+    from agentflow.execution.listener import Listener
+    from agentflow.nodes.base import NodeSet
+    from agentflow.sources.base import Source
+    from agentflow.sources.connections import Opener, SourceSpec
+    from agentflow.store.embedded import EmbeddedPostgres
+
+
+async def open_database(settings: Settings) -> tuple[str, list[Any]]:
+    """The DSN of the database, started and migrated if it is the embedded one, and what closes it.
+
+    Raises ConfigError, StoreUnavailable.
+    """
+    from agentflow.store.migrate import upgrade
+
+    if settings.database_url is not None:
+        await asyncio.to_thread(upgrade, settings.database_url)
+        return settings.database_url, []
+    from agentflow.store.embedded import join
+
+    embedded: EmbeddedPostgres = await asyncio.to_thread(join, settings.data_dir)
+    await asyncio.to_thread(upgrade, embedded.dsn)
+    return embedded.dsn, [embedded.close]
+
+
+async def open_flow(settings: Settings, door: Door) -> Flow:
+    """A Flow over coordinators that live elsewhere. Raises ConfigError, StoreUnavailable."""
+    from agentflow.store.keys import ensure_bootstrap_key
+    from agentflow.store.notices import Outcomes
+    from agentflow.store.pool import open_pool
+
+    dsn, closers = await open_database(settings)
+    pool = await open_pool(dsn)
+    await ensure_bootstrap_key(pool, bootstrap_key(settings))
+    outcomes = Outcomes(dsn)
+    return Flow(settings, pool, door, outcomes, [outcomes.close, pool.close, *closers])
+
+
+async def open_local(settings: Settings) -> Flow:
+    """A Flow with its engine and workers in this process: no Ray."""
+    from agentflow.engine.door import InProcessDoor
+    from agentflow.engine.workers import InProcessWorkers
+    from agentflow.telemetry.metrics import MetricsListener
+
+    metrics = MetricsListener()
+    coordinator = f"local/{os.getpid()}"
+    workers = InProcessWorkers(open_performer(settings))
+    engine = await open_coordinator(settings, coordinator, workers, [metrics])
+    return await open_flow(settings, InProcessDoor(engine, metrics.text))
+
+
+async def open_coordinator(
+    settings: Settings, coordinator_id: str, workers: Workers, listeners: Sequence[Listener] = ()
+) -> Engine:
+    """One coordinator's engine, entered and claiming. Raises ConfigError, StoreUnavailable."""
+    from agentflow.engine.engine import Engine
+    from agentflow.engine.lease import LeaseKeeper
+    from agentflow.store.commands import listen
+    from agentflow.store.journal import PostgresJournal
+    from agentflow.store.leases import heartbeat
+    from agentflow.store.pool import open_pool
+
+    dsn, closers = await open_database(settings)
+    pool = await open_pool(dsn)
+
+    async def close() -> None:
+        await notices.close()
+        await pool.close()
+        for closer in closers:
+            await asyncio.to_thread(closer)
+
+    engine = Engine(
+        coordinator_id,
+        journal=PostgresJournal(pool, coordinator_id, settings.lease_s),
+        lease=LeaseKeeper(
+            heartbeat(dsn, coordinator_id, settings.lease_s),
+            lease_s=settings.lease_s,
+            heartbeat_s=settings.heartbeat_s,
+            on_buried=lambda buried: engine.on_buried(buried),
+        ),
+        workers=workers,
+        nodes=open_nodes(),
+        listeners=listeners,
+        on_close=close,
+    )
+    notices = await listen(dsn, engine.nudge)
+    await engine.start()
+    return engine
+
+
+def open_nodes() -> NodeSet:
+    """Every kind of work this version can do."""
+    from agentflow.nodes.aggregator import AggregatorNode
+    from agentflow.nodes.base import NodeSet
+    from agentflow.nodes.input import InputNode
+    from agentflow.nodes.llm import LlmNode
+    from agentflow.nodes.router import RouterNode
+
+    return NodeSet(
+        {
+            "input": InputNode(),
+            "router": RouterNode(),
+            "llm": LlmNode(),
+            "aggregator": AggregatorNode(),
+        }
+    )
+
+
+def open_performer(settings: Settings) -> Performer:
+    """What a worker process needs to run attempts."""
+    from agentflow.engine.workers import Performer
+    from agentflow.sources.connections import Connections
+
+    connections = Connections(_openers(settings))
+    return Performer(open_nodes(), connections.open, connections.close)
+
+
+def _openers(settings: Settings) -> Mapping[str, Opener]:
+    """Provider -> how a connection to it is opened; the module is imported at its first use."""
+    from agentflow.egress import Policy
+    from agentflow.sources.credentials import Credentials
+    from agentflow.spec.environment import allowed
+
+    policy = Policy(settings.egress_allow)
+    credentials = Credentials(os.environ, lambda name: allowed(name, settings.source_env))
+
+    def hosted(source: SourceSpec) -> Awaitable[Source]:
+        from agentflow.sources.openai import open_openai
+
+        return open_openai(
+            source.id, source.provider, source.config, policy=policy, credentials=credentials
+        )
+
+    def embedded(source: SourceSpec) -> Awaitable[Source]:
+        from agentflow.sources.local import open_local as open_model
+
+        return open_model(
+            source.id,
+            source.config,
+            model_path=settings.local_model,
+            threads=settings.local_model_threads,
+        )
+
+    return {
+        "openai": hosted,
+        "openai-compatible": hosted,
+        "vllm": hosted,
+        "local": embedded,
+    }
+
+
+def bootstrap_key(settings: Settings) -> str:
+    """The first API key: ``API_KEY``, else one made once and kept in the data folder.
+
+    Raises ConfigError.
+    """
+    from agentflow.access.bootstrap import kept_key
+    from agentflow.store.embedded import make_data_dir
+
+    if settings.api_key is not None:
+        return settings.api_key
+    make_data_dir(settings.data_dir)
+    return kept_key(settings.data_dir)
