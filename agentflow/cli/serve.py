@@ -54,11 +54,10 @@ def serve(
     settings = replace(settings, **{name: value for name, value in given.items() if value})
     by_hand = port is not None or bool(os.environ.get("PORT", "").strip())
     settings = replace(settings, port=free_port(settings.host, port or settings.port, by_hand))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as closing:
         try:
-            ready = _open(settings, closing)
-            screen.text(ready)
+            _stop_by_signal()
+            screen.text(_open(settings, closing))
             threading.Event().wait()
         except KeyboardInterrupt:
             screen.say("Stopping: open executions are released and go on at the next start.")
@@ -87,7 +86,8 @@ def _open(settings: Settings, closing: ExitStack) -> str:
     from importlib import import_module
 
     from agentflow.distributed import cluster
-    from agentflow.flow import bootstrap_key, open_database
+    from agentflow.flow import bootstrap_key
+    from agentflow.flow.opening import open_database
 
     bootstrap_key(settings)
     _, closers = asyncio.run(open_database(settings))
@@ -95,17 +95,26 @@ def _open(settings: Settings, closing: ExitStack) -> str:
         closing.callback(close)
     joined = cluster.start(settings)
     closing.callback(joined.shutdown)
+    _stop_by_signal()
     from agentflow.distributed import coordinator
     from agentflow.distributed import serve as front
 
     names = [coordinator.coordinator_name(index) for index in range(settings.coordinators)]
     closing.callback(front.withdraw, names, ours=settings.ray_address is None)
     module, _, attribute = APPLICATION.partition(":")
-    front.publish(getattr(import_module(module), attribute), settings.host, settings.port)
+    application = getattr(import_module(module), attribute)
+    front.publish(application, settings.host, settings.port, joined.log_file)
+    _stop_by_signal()
     url = _url(settings.host, settings.port)
     _wait_until_ready(url)
     closing.enter_context(_noted(settings, url))
     return _line(settings, url, joined)
+
+
+def _stop_by_signal() -> None:
+    """SIGTERM and Ctrl-C raise KeyboardInterrupt. Ray takes SIGTERM for itself when it starts."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _wait_until_ready(url: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agentflow.distributed.coordinator import drain_coordinators
@@ -18,23 +20,26 @@ KEEP_ALIVE_S = 90.0
 log = logging.getLogger(__name__)
 
 
-def publish(application: Any, host: str, port: int) -> None:
+def publish(application: Any, host: str, port: int, log_file: Path | None = None) -> None:
     """Serve the application on this address; returns when its replica is ready.
 
-    Raises ConfigError when it does not become so.
+    What Serve says meanwhile goes to ``log_file``. Raises ConfigError when it does not become ready.
     """
     from ray import serve
     from ray.serve.config import HTTPOptions
 
+    # Serve's own handlers hold on to the stream: it stays open as long as the process lives.
+    said = (log_file or Path(os.devnull)).open("a", buffering=1)
     try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options=HTTPOptions(
-                host=host, port=port, request_timeout_s=None, keep_alive_timeout_s=KEEP_ALIVE_S
-            ),
-            logging_config={"enable_access_log": False},
-        )
-        serve.run(application, name=APPLICATION, route_prefix="/")
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options=HTTPOptions(
+                    host=host, port=port, request_timeout_s=None, keep_alive_timeout_s=KEEP_ALIVE_S
+                ),
+                logging_config={"enable_access_log": False},
+            )
+            serve.run(application, name=APPLICATION, route_prefix="/")
     except (RuntimeError, TimeoutError, ValueError) as error:
         raise ConfigError(f"The API did not start: {_last_line(error)}") from error
 

@@ -257,12 +257,11 @@ class Flow:
         }
 
     async def _ask_database(self) -> str:
-        from agentflow.store.pool import unavailable
+        from agentflow.store.pool import ping
 
         try:
             async with asyncio.timeout(2):
-                with unavailable():
-                    await self._pool.fetchval("SELECT 1")
+                await ping(self._pool)
         except (StoreUnavailable, TimeoutError):
             return "unavailable"
         return "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -22,6 +23,8 @@ from agentflow.store.rows import (
     tenant_uuid,
     unseal,
 )
+
+Json = Any
 
 POLL_S = 1.0
 OVER = ("completed", "failed", "cancelled", "timed_out")
@@ -67,6 +70,18 @@ class TenantStore:
                 self._tenant_key,
             )
         return record(row, tuple(unseal(step["details"]) for step in steps))
+
+    async def spec(self, content_hash: str) -> Json:
+        """The normalised document behind a content hash. Raises NotFound."""
+        with unavailable():
+            sealed = await self._pool.fetchval(
+                "SELECT spec FROM specs WHERE tenant_id = $1 AND content_hash = $2",
+                self._tenant_key,
+                content_hash,
+            )
+        if sealed is None:
+            raise NotFound("Workflow not found")
+        return unseal(sealed)
 
     async def owner_of(self, execution_id: str) -> str | None:
         """The coordinator that owns the execution now, None when it was released. Raises NotFound."""

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
 from agentflow.distributed import cluster
 from agentflow.settings import load
 
 
-def main(temp_dir: Path) -> None:
-    running = cluster.start(load(), dashboard=False, num_cpus=2, temp_dir=temp_dir)
+def main() -> None:
+    running = cluster.start(load(), dashboard=False, num_cpus=2)
     try:
         from ray import serve
 
@@ -28,4 +27,4 @@ def main(temp_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

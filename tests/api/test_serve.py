@@ -23,9 +23,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-async def served():
-    home = Path(tempfile.mkdtemp(prefix="afs-", dir="/tmp"))
-    home.chmod(0o711)
+def home():
+    path = Path(tempfile.mkdtemp(prefix="af-serve-", dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+async def served(home):
     environment = {
         **os.environ,
         "AGENTFLOW_DATA_DIR": str(home / "data"),
@@ -37,7 +43,7 @@ async def served():
     }
     log = (home / "log").open("wb")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.api.serving", str(home)),
+        *(sys.executable, "-m", "tests.api.serving"),
         cwd=ROOT,
         env=environment,
         stdin=asyncio.subprocess.PIPE,
@@ -62,7 +68,6 @@ async def served():
             process.kill()
             await process.wait()
         log.close()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 async def test_execute_through_serve_uses_workers_of_the_cluster(served, asking):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -189,3 +189,11 @@ async def described(name: str) -> dict[str, Any]:
 
     found = await ray.get_actor(name, namespace="agentflow").describe.remote()
     return dict(found)
+
+
+async def poll(found: Callable[[], Awaitable[Any]], timeout_s: float) -> Any:
+    """The first true answer, for what lies in other processes and announces nothing."""
+    async with asyncio.timeout(timeout_s):
+        while not (answer := await found()):
+            await asyncio.sleep(0.05)
+    return answer

@@ -21,6 +21,7 @@ from agentflow.execution.events import kind
 from agentflow.execution.journal import Recorded, Submission
 from agentflow.flow import Flow, open_flow
 from agentflow.settings import Settings
+from tests.cluster.conftest import poll
 from tests.fake_provider import FakeProvider, Text
 
 pytestmark = pytest.mark.cluster
@@ -85,12 +86,11 @@ async def flow(names: list[str], settings: Settings) -> AsyncIterator[Flow]:
 
 
 async def _until_alive(flow: Flow, count: int) -> list[dict[str, Any]]:
-    async with asyncio.timeout(60):
-        while True:
-            found = await flow._door.coordinators()
-            if sum(each["alive"] for each in found) == count:
-                return found
-            await asyncio.sleep(0.05)
+    async def alive() -> Any:
+        found = await flow._door.coordinators()
+        return found if sum(each["alive"] for each in found) == count else None
+
+    return list(await poll(alive, 60))
 
 
 async def test_coordinators_complete_a_workflow_of_parallel_branches(flow: Flow) -> None:
@@ -190,9 +190,11 @@ async def test_coordinator_comes_back_by_itself_after_it_was_killed(
     before = {each["id"]: each["pid"] for each in await flow._door.coordinators()}
     epochs = await _epochs(flow)
     os.kill(before[names[0]], signal.SIGKILL)
-    async with asyncio.timeout(30):
-        while (await _epochs(flow))[names[0]] == epochs[names[0]]:
-            await asyncio.sleep(0.05)
+
+    async def entered_again() -> bool:
+        return (await _epochs(flow))[names[0]] != epochs[names[0]]
+
+    await poll(entered_again, 30)
     await _until_alive(flow, 2)
 
 
@@ -221,12 +223,14 @@ async def test_ray_shows_names_and_figures_that_a_person_understands(
         token = {"Authorization": f"Bearer {cluster.token_file.read_text()}"}
         reply = await http.get("/api/v0/actors", headers=token)
         assert "af/coordinator/0" in reply.text
-        async with asyncio.timeout(30):
-            while "ray_agentflow_steps" not in (text := await _ray_metrics(cluster)):
-                await asyncio.sleep(0.25)
-    for name in ("active_executions", "steps_per_second", "tokens"):
-        assert f"ray_agentflow_{name}" in text
-    assert 'coordinator="af/coordinator/' in text
+    figures = ("active_executions", "steps_total", "steps_per_second", "tokens_total")
+    wanted = [f"ray_agentflow_{figure}" for figure in figures]
+
+    async def published() -> bool:
+        text = await _ray_metrics(cluster)
+        return all(name in text for name in wanted) and 'coordinator="af/coordinator/' in text
+
+    await poll(published, 30)
 
 
 async def _ray_metrics(cluster: Cluster) -> str:
