@@ -7,11 +7,12 @@ starts the coordinators that are not there yet, so this is all that a fresh mach
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 
 from agentflow.api.app import build_app
+from agentflow.engine.door import Door
 from agentflow.flow import Flow, open_flow
 from agentflow.settings import Settings, load
 from agentflow.telemetry import logs
@@ -21,7 +22,7 @@ DRAIN_S = 20.0
 """How long requests under way may take when a replica is told to stop; streams are resumed."""
 
 
-def build() -> FastAPI:
+def build() -> Any:
     """The application of one replica."""
     settings = load()
     logs.configure(settings.log_level)
@@ -32,7 +33,7 @@ def build() -> FastAPI:
     return build_app(opened, cors_origins=settings.cors_origins, echo_request_id=False)
 
 
-async def _door(settings: Settings):  # type: ignore[no-untyped-def]
+async def _door(settings: Settings) -> Door:
     from agentflow.distributed.coordinator import RayDoor, start_coordinators
 
     names = await asyncio.to_thread(start_coordinators, settings.coordinators)
@@ -52,7 +53,7 @@ async def _door(settings: Settings):  # type: ignore[no-untyped-def]
 class Api:
     """A replica of the API. A database that is away does not make it unhealthy: it answers 503."""
 
-    app: FastAPI
+    app: Any
 
     async def check_health(self) -> None:
         """Raises RuntimeError when the replica never opened."""
@@ -60,4 +61,4 @@ class Api:
             raise RuntimeError("This replica has no connection to its coordinators")
 
 
-app = Api.bind()
+app = Api.bind()  # type: ignore[attr-defined]

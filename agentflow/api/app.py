@@ -84,4 +84,4 @@ def _layers(metrics: RequestMetrics, origins: Sequence[str], echo: bool) -> list
             expose_headers=list(_RETURNED),
         )
         layers.append(cors)
-    return [*layers, Middleware(Guard)]
+    return [*layers, Middleware(problems.LastCatch), Middleware(Guard)]

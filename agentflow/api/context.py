@@ -1,4 +1,4 @@
-"""The frame of every request: its ids, its log line, its metrics, and the last catch for errors."""
+"""The frame of every request: its ids, its log line and its metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentflow.api import problems
 from agentflow.ids import new_id
 from agentflow.telemetry import logs
 from agentflow.telemetry.metrics import RequestMetrics
@@ -59,17 +58,6 @@ class RequestContext:
                 await self._app(scope, receive, send_on)
             except ClientDisconnect:
                 self._log.info("request.dropped", route=_route(scope))
-            except Exception as error:
-                self._log.error(
-                    "request.crashed",
-                    route=_route(scope),
-                    error_type=type(error).__name__,
-                    stack=logs.stack_of(error),
-                )
-                if status == 0:
-                    await problems.unexpected(scope)(scope, receive, send_on)
-                else:
-                    raise
             finally:
                 self._finished(scope, status, time.monotonic() - began)
 

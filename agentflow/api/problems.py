@@ -10,11 +10,12 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentflow import errors
+from agentflow.telemetry import logs
 
 Json = Any
 
@@ -183,6 +184,34 @@ def unexpected(scope: Scope) -> Response:
     """The answer for an error nobody foresaw: it tells nothing but how to find it in the log."""
     detail = "An unexpected error occurred; the server's log has it under this request_id"
     return answer(scope, 500, "INTERNAL_ERROR", detail)
+
+
+class LastCatch:
+    """Answers errors that nobody foresaw; the log has where they were raised, never what they held."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._log = logs.log("api")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            self._log.error(
+                "request.crashed", error_type=type(error).__name__, stack=logs.stack_of(error)
+            )
+            if started or scope["type"] != "http":
+                raise  # the connection is cut, so that the client sees that its answer is not whole
+            await unexpected(scope)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

@@ -240,7 +240,7 @@ def _given_database(settings: Settings) -> str:
     from agentflow.store.pool import open_pool
 
     async def ask() -> str:
-        pool = await open_pool(str(settings.database_url))
+        pool = await open_pool(str(settings.database_url), min_size=1, max_size=1)
         try:
             return str(await pool.fetchval("SHOW server_version"))
         finally:

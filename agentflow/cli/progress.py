@@ -84,7 +84,7 @@ class Progress:
 
     def __init__(self, screen: Screen, *, quiet: bool = False, steps: tuple[str, ...] = ()) -> None:
         self._screen = screen
-        self._quiet = quiet
+        self.quiet = quiet
         self._rows: dict[str, Row] = {step: Row() for step in steps}
         self._reply = ""
         self._live: Live | None = None
@@ -92,7 +92,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         plain = os.environ.get("TERM") == "dumb" or not self._screen.err.isatty()
-        if not self._quiet and not plain:
+        if not self.quiet and not plain:
             from rich.console import Console
             from rich.live import Live
 
@@ -121,14 +121,14 @@ class Progress:
         row.apply(event)
         if row.state != "running":
             self._reply = ""
-        if not self._quiet and self._live is None:
+        if not self.quiet and self._live is None:
             self._screen.say(self._line(step, row, event))
 
     def tell(self, message: str) -> None:
         """A line for the person, beside the table."""
         if self._live is not None:
             self._live.console.print(printable(message), markup=False, highlight=False)
-        elif not self._quiet:
+        elif not self.quiet:
             self._screen.say(message)
 
     def _line(self, step: str, row: Row, event: Json) -> str:

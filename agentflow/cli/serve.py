@@ -83,7 +83,6 @@ def free_port(host: str, port: int, by_hand: bool) -> int:
 def _open(settings: Settings, closing: ExitStack) -> str:
     """Start everything, in the order in which it is needed; the line that says so."""
     import asyncio
-    from importlib import import_module
 
     from agentflow.distributed import cluster
     from agentflow.flow import bootstrap_key
@@ -101,9 +100,7 @@ def _open(settings: Settings, closing: ExitStack) -> str:
 
     names = [coordinator.coordinator_name(index) for index in range(settings.coordinators)]
     closing.callback(front.withdraw, names, ours=settings.ray_address is None)
-    module, _, attribute = APPLICATION.partition(":")
-    application = getattr(import_module(module), attribute)
-    front.publish(application, settings.host, settings.port, joined.log_file)
+    front.publish(APPLICATION, settings.host, settings.port, joined.log_file)
     _stop_by_signal()
     url = _url(settings.host, settings.port)
     _wait_until_ready(url)

@@ -29,6 +29,8 @@ from agentflow.distributed import sweep
 from agentflow.errors import ConfigError
 from agentflow.settings import ENV, Settings
 
+log = logging.getLogger(__name__)
+
 NAMESPACE = "agentflow"
 OBJECT_STORE_BYTES = 200_000_000
 LOG_FILE_BYTES = 20_000_000
@@ -119,19 +121,36 @@ def start(
         return _join(settings)
     parent = temp_dir or _temporary()
     sweep.sweep_abandoned(parent)
+    wanted = {
+        "include_dashboard": dashboard,
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "labels": dict(labels) if labels else None,
+        "resources": dict(resources) if resources else None,
+    }
+    try:
+        return _start_own(parent, settings, environment or {}, wanted)
+    except ConfigError as error:
+        if "timed out" not in error.message:
+            raise
+        log.warning("%s; trying once more", error.message)  # a busy machine: Ray waits 30 s only
+    return _start_own(parent, settings, environment or {}, wanted)
+
+
+def _start_own(
+    parent: Path, settings: Settings, environment: Mapping[str, str], wanted: Mapping[str, Any]
+) -> Cluster:
     folder = _new_folder(parent)
-    wanted = {**ray_environment(folder, settings), **(environment or {})}
-    restore = _put_environment(wanted)
     cluster = Cluster(
         address="",
         folder=folder,
         token_file=folder / "token",
         log_file=folder / "ray.log",
         _guard=_guard(folder),
-        _restore=restore,
+        _restore=_put_environment({**ray_environment(folder, settings), **environment}),
     )
     try:
-        _init(cluster, dashboard, num_cpus, num_gpus, labels, resources)
+        _init(cluster, wanted)
     except BaseException:
         cluster.shutdown()
         raise
@@ -147,14 +166,7 @@ def attach() -> Cluster:
     return Cluster(address=ray.get_runtime_context().gcs_address)
 
 
-def _init(
-    cluster: Cluster,
-    dashboard: bool,
-    num_cpus: int | None,
-    num_gpus: int | None,
-    labels: Mapping[str, str] | None,
-    resources: Mapping[str, float] | None,
-) -> None:
+def _init(cluster: Cluster, wanted: Mapping[str, Any]) -> None:
     with _quiet(cluster.log_file):
         import ray
 
@@ -162,22 +174,18 @@ def _init(
             context: Any = ray.init(
                 address="local",
                 namespace=NAMESPACE,
-                include_dashboard=dashboard,
                 dashboard_host=LOOPBACK,
-                num_cpus=num_cpus,
-                num_gpus=num_gpus,
-                labels=dict(labels) if labels else None,
-                resources=dict(resources) if resources else None,
                 object_store_memory=OBJECT_STORE_BYTES,
                 log_to_driver=False,
                 configure_logging=False,
                 _temp_dir=str(cluster.folder),
+                **wanted,
             )
-        except (RuntimeError, OSError, ValueError, TimeoutError) as error:
+        except Exception as error:
             raise ConfigError(f"Ray did not start: {error}") from error
     _send_logs_to(cluster.log_file)
     cluster.address = context.address_info["gcs_address"]
-    if dashboard and context.dashboard_url:
+    if context.dashboard_url:
         cluster.dashboard_url = f"http://{context.dashboard_url}"
 
 

@@ -21,7 +21,7 @@ from agentflow.distributed.placement import (
     pool_workers,
     refusal,
 )
-from agentflow.distributed.pools import Pool
+from agentflow.distributed.pools import NAMESPACE, Pool
 from agentflow.engine.workers import Attempt, OnReports, Report
 from agentflow.errors import ResourceExceeded
 from agentflow.plan.plan import Resources
@@ -37,14 +37,15 @@ TEND_S = 5.0
 class RayWorkers:
     """The :class:`~agentflow.engine.workers.Workers` of one coordinator actor.
 
-    Pools are shared by all coordinators. An attempt waits while the workers it needs are busy; one
-    that no node could ever take fails with ResourceExceeded.
+    Pools are shared by all coordinators of a Ray namespace. An attempt waits while the workers it
+    needs are busy; one that no node could ever take fails with ResourceExceeded.
     """
 
-    def __init__(self, coordinator_id: str, performer: str) -> None:
+    def __init__(self, coordinator_id: str, performer: str, namespace: str = NAMESPACE) -> None:
         self._coordinator = coordinator_id
         self._incarnation = uuid.uuid4().hex
         self._performer = performer
+        self._namespace = namespace
         self._on_reports: OnReports | None = None
         self._nodes: tuple[NodeOffer, ...] = ()
         self._pools: dict[Key, Pool] = {}
@@ -92,6 +93,7 @@ class RayWorkers:
             coordinator=self._coordinator,
             incarnation=self._incarnation,
             performer=self._performer,
+            namespace=self._namespace,
             report=self._report,
             spawn=self._spawn,
         )

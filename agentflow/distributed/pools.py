@@ -203,6 +203,7 @@ class Pool:
         coordinator: str,
         incarnation: str,
         performer: str,
+        namespace: str,
         report: Callable[[Sequence[Report]], None],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
@@ -211,6 +212,7 @@ class Pool:
         self.report = report
         self.spawn = spawn
         self._performer = performer
+        self._namespace = namespace
         self._specs: dict[str, WorkerSpec] = {}
         self._workers: dict[str, PoolWorker] = {}
         self._queue: dict[str, Attempt] = {}
@@ -302,7 +304,7 @@ class Pool:
             actor_class()
             .options(
                 name=spec.name,
-                namespace=NAMESPACE,
+                namespace=self._namespace,
                 get_if_exists=True,
                 lifetime="detached",
                 max_restarts=-1,

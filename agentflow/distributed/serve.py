@@ -7,10 +7,10 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from agentflow.distributed.coordinator import drain_coordinators
 from agentflow.distributed.pools import NAMESPACE
+from agentflow.distributed.workers import resolve
 from agentflow.errors import ConfigError
 
 APPLICATION = "agentflow"
@@ -20,28 +20,26 @@ KEEP_ALIVE_S = 90.0
 log = logging.getLogger(__name__)
 
 
-def publish(application: Any, host: str, port: int, log_file: Path | None = None) -> None:
-    """Serve the application on this address; returns when its replica is ready.
+def publish(application: str, host: str, port: int, log_file: Path | None = None) -> None:
+    """Serve the application of this dotted name; returns when its replica is ready.
 
     What Serve says meanwhile goes to ``log_file``. Raises ConfigError when it does not become ready.
     """
-    from ray import serve
-    from ray.serve.config import HTTPOptions
-
-    # Serve's own handlers hold on to the stream: it stays open as long as the process lives.
+    # Serve's handlers hold on to the stream: it stays open as long as the process lives.
     said = (log_file or Path(os.devnull)).open("a", buffering=1)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options=HTTPOptions(
-                    host=host, port=port, request_timeout_s=None, keep_alive_timeout_s=KEEP_ALIVE_S
-                ),
-                logging_config={"enable_access_log": False},
-            )
-            serve.run(application, name=APPLICATION, route_prefix="/")
-    except (RuntimeError, TimeoutError, ValueError) as error:
-        raise ConfigError(f"The API did not start: {_last_line(error)}") from error
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+
+        options = HTTPOptions(
+            host=host, port=port, request_timeout_s=None, keep_alive_timeout_s=KEEP_ALIVE_S
+        )
+        quiet = {"enable_access_log": False}
+        try:
+            serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
+            serve.run(resolve(application), name=APPLICATION, route_prefix="/")
+        except (RuntimeError, TimeoutError, ValueError) as error:
+            raise ConfigError(f"The API did not start: {_last_line(error)}") from error
 
 
 def withdraw(coordinators: Sequence[str], *, ours: bool) -> None:

@@ -246,7 +246,7 @@ class PoolActor:
                 self._tasks[attempt_id][1].cancel()
 
     async def release(self, coordinator: str, incarnation: str) -> None:
-        """The coordinator has nothing more for this worker for now. A temporary worker that nobody
+        """The coordinator has nothing more for this worker at present. A temporary worker that nobody
         holds ends, and what it reserved is free for others."""
         channel = self._channels.get(coordinator)
         if channel is not None and channel.incarnation == incarnation:

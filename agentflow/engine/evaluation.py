@@ -6,20 +6,43 @@ is recorded, and never evaluated again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentflow.engine.choices import choose, publish
 from agentflow.engine.workers import Done, Failed, describe
-from agentflow.errors import ConditionError, NodeFailed, NoRouteTaken, StepError, WorkerLost
+from agentflow.errors import (
+    ConditionError,
+    InvalidInput,
+    NodeFailed,
+    NoRouteTaken,
+    StepError,
+    WorkerLost,
+)
 from agentflow.execution import happenings as hp
 from agentflow.execution.decide import Evaluate
 from agentflow.execution.state import ExecutionState
 from agentflow.execution.views import final_state, view
 from agentflow.nodes.base import NodeSet, StepContext, StepResult, is_inline
-from agentflow.plan.plan import PlanNode
+from agentflow.plan.plan import Field, PlanNode
+from agentflow.spec.state import fits
 
 Json = Any
+
+
+def require_fit(fields: Sequence[Field], node: PlanNode | None, values: dict[str, Json]) -> None:
+    """Values that the merge rule of their field can take; a fold cannot fail then.
+
+    ``node`` wrote them, or the caller did. Raises InvalidInput.
+    """
+    rules = {field.name: field.merge for field in fields}
+    for name, value in values.items():
+        if value is not None and not fits(rules.get(name, "last"), value):
+            origin = f"Node {node.id!r} wrote" if node is not None else "initial_state holds"
+            raise InvalidInput(
+                f"{origin} {type(value).__name__} into the field {name!r}, "
+                f"which its merge rule {rules[name]!r} cannot take"
+            )
 
 
 class Evaluator:
@@ -38,6 +61,7 @@ class Evaluator:
         seen = view(state, node)
         try:
             result = self._run_inline(state, tenant, node, command.step, seen)
+            require_fit(state.plan.fields, node, result.delta)
             taken = choose(state.plan, node, seen, result.result, result.delta)
         except StepError as error:
             return hp.Broke(
@@ -64,8 +88,9 @@ class Evaluator:
         if isinstance(told, Failed):
             return self._failure(state, node, (key, attempt, generation), told)
         try:
+            require_fit(state.plan.fields, node, told.delta)
             taken = choose(state.plan, node, view(state, node), told.result, told.delta)
-        except (ConditionError, NoRouteTaken) as error:
+        except StepError as error:
             failed = Failed(told.id, describe(error), told.calls, told.worker)
             return self._failure(state, node, (key, attempt, generation), failed)
         return hp.Finished(

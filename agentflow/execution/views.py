@@ -17,10 +17,11 @@ Json = Any
 def view(state: ExecutionState, node: PlanNode) -> dict[str, Json]:
     """The fields this node reads, each folded over its writers in the node's causal past."""
     fields = {field.name: field for field in state.plan.fields}
-    seen: dict[str, Json] = {
-        read.field: _value(state, fields.get(read.field), read.field, _steps(state, read.writers))
-        for read in node.reads
-    }
+    seen: dict[str, Json] = {}
+    for read in node.reads:
+        field, writers = fields.get(read.field), _steps(state, read.writers)
+        if field is not None or _exists(state, read.field, writers):
+            seen[read.field] = _value(state, field, read.field, writers)
     seen["execution"] = {
         "id": state.execution_id,
         "attempt": 1,
@@ -96,6 +97,12 @@ def _steps(state: ExecutionState, nodes: Iterable[int]) -> list[Step]:
     plan = state.plan
     found = (state.steps.get(plan.nodes[index].id) for index in nodes)
     return [step for step in found if step is not None]
+
+
+def _exists(state: ExecutionState, name: str, writers: list[Step]) -> bool:
+    """Whether an undeclared field has a value: an absent one stays verbatim in templates."""
+    written = any(name in step.delta for step in writers)
+    return written or name in state.initial_state or name in _OF_ENGINE
 
 
 def _value(state: ExecutionState, field: Field | None, name: str, steps: list[Step]) -> Json:

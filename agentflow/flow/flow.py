@@ -105,7 +105,7 @@ class Flow:
         spec, plan = self._compile(document)
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
-        _check_input(spec, initial_state or {})
+        _check_input(plan, spec, initial_state or {})
         submission = Submission(
             execution_id=new_id("exec"),
             tenant=tenant,
@@ -296,8 +296,11 @@ def _ends(item: StreamItem) -> bool:
     return isinstance(item, Recorded) and isinstance(item.event, TERMINAL_EXECUTION)
 
 
-def _check_input(spec: dict[str, Json], initial_state: dict[str, Json]) -> None:
-    """``input_schema`` is checked before an execution exists. Raises InvalidInput."""
+def _check_input(plan: Plan, spec: dict[str, Json], initial_state: dict[str, Json]) -> None:
+    """``initial_state`` is checked before an execution exists. Raises InvalidInput."""
+    from agentflow.engine.evaluation import require_fit
+
+    require_fit(plan.fields, None, initial_state)
     schema = spec.get("input_schema")
     if schema is None:
         return

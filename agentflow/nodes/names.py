@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agentflow.nodes.base import StepContext
+from agentflow.spec import reads
 
 
 def declared_names(context: StepContext) -> dict[str, str]:
-    """Name -> type: every state field, ``state``, ``outputs`` and ``execution``."""
-    fields = {name: field.type for name, field in context.fields.items()}
-    return {**fields, "state": "object", "outputs": "object", "execution": "object"}
+    """Name -> type: every state field, ``state``, ``outputs``, ``execution`` and ``error``."""
+    return reads.declared_names(context.fields.values())

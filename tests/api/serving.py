@@ -6,22 +6,24 @@ import sys
 from agentflow.distributed import cluster
 from agentflow.settings import load
 
+QUICK_END = {
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
+}
+
 
 def main() -> None:
-    running = cluster.start(load(), dashboard=False, num_cpus=2)
+    settings = load()
+    running = cluster.start(settings, dashboard=False, num_cpus=2, environment=QUICK_END)
     try:
-        from ray import serve
-
-        import serve_app
-        from agentflow.distributed.coordinator import coordinator_name, drain_coordinators
+        from agentflow.distributed.coordinator import coordinator_name
+        from agentflow.distributed.serve import publish, withdraw
 
         port = cluster.free_ports(1)[0]
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(serve_app.app, name="agentflow")
+        publish("serve_app:app", "127.0.0.1", port, running.log_file)
         print(json.dumps({"port": port}), flush=True)
         sys.stdin.read()
-        serve.shutdown()
-        drain_coordinators([coordinator_name(index) for index in range(load().coordinators)])
+        withdraw([coordinator_name(index) for index in range(settings.coordinators)], ours=True)
     finally:
         running.shutdown()
 

@@ -119,7 +119,7 @@ async def test_stream_cut_while_running_continues_where_it_was(client, live, ask
 
 
 async def followed(live, execution_id, quiet: asyncio.Event, **query) -> list[dict]:
-    """Reads to the end; sets ``quiet`` when the stream has nothing more to say for now."""
+    """Reads to the end; sets ``quiet`` at the first comment, when nothing more is to be said yet."""
     url, text = f"/executions/{execution_id}/events", ""
     async with live.stream("GET", url, headers=SSE, params=query) as answer:
         async for piece in answer.aiter_text():

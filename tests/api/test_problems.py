@@ -67,3 +67,38 @@ def test_unavailable_says_when_to_come_back():
 def test_error_names_its_execution():
     answer = problems.of_error({}, errors.ExecutionFailed("no", execution_id="exec_1"))
     assert json.loads(answer.body)["execution_id"] == "exec_1"
+
+
+async def crashed(answered_already: bool) -> list[dict]:
+    """What is sent when the application inside fails with an error nobody foresaw."""
+
+    async def app(scope, receive, send):
+        if answered_already:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError("the secret value")
+
+    sent: list[dict] = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/x", "state": {"request_id": "req_1"}}
+    await problems.LastCatch(app)(scope, None, send)
+    return sent
+
+
+async def test_unforeseen_error_is_a_problem_that_tells_nothing(capsys):
+    start, body = await crashed(answered_already=False)
+    assert start["status"] == 500
+    found = json.loads(body["body"])
+    assert found["code"] == "INTERNAL_ERROR"
+    assert found["request_id"] == "req_1"
+    logged = json.loads(capsys.readouterr().err)
+    assert logged["error_type"] == "ZeroDivisionError"
+    assert logged["stack"][-1].endswith(" app")
+    assert "secret" not in json.dumps([found, logged])
+
+
+async def test_unforeseen_error_cuts_an_answer_that_has_begun():
+    with pytest.raises(ZeroDivisionError):
+        await crashed(answered_already=True)

@@ -18,6 +18,8 @@ from agentflow.settings import Settings
 from tests.conftest import new_folder
 
 OPENERS = "tests.cluster.openers"
+NAMESPACE = "agentflow-tests"
+"""Of the pools whose nodes are made for tests, beside those of the real coordinators."""
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +142,7 @@ async def workers(cluster: clusters.Cluster, inbox: Inbox) -> AsyncIterator[Any]
     """RayWorkers of a coordinator that has a name of its own in every test."""
     from agentflow.distributed.dispatch import RayWorkers
 
-    opened = RayWorkers(new_id("test"), f"{OPENERS}:open_performer")
+    opened = RayWorkers(new_id("test"), f"{OPENERS}:open_performer", NAMESPACE)
     opened.open(inbox.receive)
     yield opened
     await opened.close()
@@ -187,7 +189,7 @@ async def described(name: str) -> dict[str, Any]:
     """What the pool worker of this name says of itself."""
     import ray
 
-    found = await ray.get_actor(name, namespace="agentflow").describe.remote()
+    found = await ray.get_actor(name, namespace=NAMESPACE).describe.remote()
     return dict(found)
 
 

@@ -12,7 +12,7 @@ import pytest
 from agentflow.distributed.cluster import Cluster
 from agentflow.engine.workers import Done, Failed
 from agentflow.plan.plan import Resources
-from tests.cluster.conftest import OPENERS, Gate, Inbox, attempt, described
+from tests.cluster.conftest import NAMESPACE, OPENERS, Gate, Inbox, attempt, described
 
 pytestmark = pytest.mark.cluster
 
@@ -210,7 +210,7 @@ async def test_workers_fail_attempts_when_the_pool_cannot_open(
 ) -> None:
     from agentflow.distributed.dispatch import RayWorkers
 
-    opened = RayWorkers("test/refused", f"{OPENERS}:refuse_to_open")
+    opened = RayWorkers("test/refused", f"{OPENERS}:refuse_to_open", NAMESPACE)
     opened.open(inbox.receive)
     sent = attempt("echo", resources=Resources(num_cpus=0.25))
     opened.dispatch([sent])
@@ -226,7 +226,7 @@ async def test_workers_of_two_coordinators_share_the_pools(
     from agentflow.distributed.dispatch import RayWorkers
 
     others = Inbox()
-    second = RayWorkers("test/second", f"{OPENERS}:open_performer")
+    second = RayWorkers("test/second", f"{OPENERS}:open_performer", NAMESPACE)
     second.open(others.receive)
     mine, theirs = attempt("where"), attempt("where")
     workers.dispatch([mine])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -19,9 +19,27 @@ from agentflow.spec.models import (
 )
 from agentflow.spec.problems import Part, near
 from agentflow.spec.rules.draft import Draft
+from agentflow.spec.state import BUILTIN
 
 Json = Any
 MAX_NODES, MAX_EDGES = 10_000, 50_000
+_TAKEN = ("state", "execution", "result", "error", "item", "index")
+_TYPES: dict[str, Callable[[Json], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+    "list": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+_MERGED_BY = {
+    "sum": ("int", "number", "any"),
+    "merge": ("object", "any"),
+    "concat": ("list", "any"),
+    "max": ("int", "number", "string", "any"),
+    "min": ("int", "number", "string", "any"),
+}
+"""Merge rule -> the types it can merge; rules left out take all."""
 _LISTS: dict[str, type[BaseModel]] = {
     "nodes": NodeSpec,
     "edges": EdgeSpec,
@@ -50,6 +68,7 @@ def check_shape(draft: Draft) -> None:
         draft.complete = False
     _check_size(draft)
     _check_version(draft)
+    _check_state(draft)
     _check_nodes(draft)
     _check_durability(draft)
 
@@ -92,6 +111,27 @@ def _check_version(draft: Draft) -> None:
             ("spec_version",),
             hint=f"Use spec_version {SPEC_VERSION!r}, or a newer server",
         )
+
+
+def _check_state(draft: Draft) -> None:
+    for name, field in draft.declared.items():
+        builtin = BUILTIN.get(name)
+        if name in _TAKEN or (builtin is not None and builtin.engine):
+            draft.add(
+                "E003",
+                f"The state field {name!r} cannot be declared: the engine provides it",
+                ("state", name),
+                hint="Choose another name",
+            )
+            continue
+        kind, default = field.get("type") or "any", field.get("default")
+        if default is not None and kind in _TYPES and not _TYPES[kind](default):
+            text = f"The default of state field {name!r} is not of its type {kind!r}"
+            draft.add("E003", text, ("state", name, "default"))
+        merge = field.get("merge")
+        if isinstance(merge, str) and kind not in _MERGED_BY.get(merge, (kind,)):
+            text = f"The merge rule {merge!r} does not fit the type {kind!r} of field {name!r}"
+            draft.add("E003", text, ("state", name, "merge"))
 
 
 def _check_nodes(draft: Draft) -> None:
