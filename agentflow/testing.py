@@ -14,7 +14,7 @@ from typing import Any
 from agentflow.engine.engine import Engine
 from agentflow.engine.workers import Attempt, Done, Failed, OnReports, Report, describe
 from agentflow.errors import Conflict, FencedOut, StepError
-from agentflow.execution.events import Event, Worker
+from agentflow.execution.events import Event, ModelCall, Worker
 from agentflow.execution.journal import (
     Append,
     Claimed,
@@ -147,6 +147,12 @@ class MemoryJournal:
                 self.store.owners[key] = 0
 
 
+class Answered(StepResult, frozen=True, kw_only=True):
+    """A scripted answer with the model calls it was billed for."""
+
+    calls: tuple[ModelCall, ...] = ()
+
+
 class ScriptedWorkers:
     """Workers whose answers come from a function: it returns a StepResult (or awaits one) or raises a
     StepError. ``calls`` lists the attempts that were dispatched, ``batches`` how many came together."""
@@ -193,7 +199,8 @@ class ScriptedWorkers:
         except StepError as error:
             self.report(Failed(attempt.id, describe(error), (), worker))
         else:
-            self.report(Done(attempt.id, result.result, result.delta, result.calls, worker))
+            calls = result.calls if isinstance(result, Answered) else ()
+            self.report(Done(attempt.id, result.result, result.delta, calls, worker))
 
 
 class FreeLease:

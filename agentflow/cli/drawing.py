@@ -79,16 +79,16 @@ def _without_back_edges(count: int, edges: Sequence[Edge], start: int) -> list[E
         path, stack = {root}, [(root, iter(following[root]))]
         while stack:
             node, rest = stack[-1]
-            target = next(rest, None)
-            if target is None:
+            after = next(rest, None)
+            if after is None:
                 stack.pop()
                 path.discard(node)
                 done.add(node)
-            elif target in path:
-                back.add((node, target))
-            elif target not in done:
-                path.add(target)
-                stack.append((target, iter(following[target])))
+            elif after in path:
+                back.add((node, after))
+            elif after not in done:
+                path.add(after)
+                stack.append((after, iter(following[after])))
     return [edge for edge in dict.fromkeys(edges) if edge not in back]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Json = Any
 _PREFIX = "/api/v1"
+_NO_ADDRESS = "{url} is not the address of a server; AGENTFLOW_API_URL looks like http://host:8000"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BY_STATUS: dict[int, type[AgentFlowError]] = {
     400: InvalidInput,
@@ -70,12 +71,23 @@ def address(settings: Settings) -> str:
 def api_key(settings: Settings, url: str) -> str | None:
     """The key for this server. The data folder's own key is for servers on this machine only."""
     given = os.environ.get("AGENTFLOW_API_KEY") or settings.api_key
-    if given or urlsplit(url).hostname not in _LOOPBACK:
+    if given or _host(url) not in _LOOPBACK:
         return given
     try:
         return (settings.data_dir / "api-key").read_text().strip() or None
     except OSError:
         return None
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise Unreachable(_NO_ADDRESS.format(url=url))
+    return host
 
 
 class Server:
@@ -86,18 +98,15 @@ class Server:
 
         self.url = address(settings)
         key = api_key(settings, self.url)
-        local = urlsplit(self.url).hostname in _LOOPBACK
         try:
             self._http = httpx2.AsyncClient(
                 base_url=self.url,
                 headers={"X-API-Key": key} if key else {},
                 timeout=httpx2.Timeout(60.0, connect=5.0),
-                trust_env=not local,
+                trust_env=_host(self.url) not in _LOOPBACK,
             )
-        except (httpx2.InvalidURL, ValueError) as error:
-            raise Unreachable(
-                f"AGENTFLOW_API_URL={self.url!r} is not an address: {error}"
-            ) from None
+        except (httpx2.InvalidURL, ValueError):
+            raise Unreachable(_NO_ADDRESS.format(url=self.url)) from None
 
     async def submit(self, document: Json, initial_state: Json) -> str:
         """Start an execution; its id."""
@@ -156,8 +165,6 @@ class Server:
             reply = await self._http.request(method, _PREFIX + path, **options)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from None
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise Unreachable(f"{self.url!r} is not an address: {error}") from None
         if reply.is_success:
             try:
                 return reply.json()

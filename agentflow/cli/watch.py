@@ -67,12 +67,13 @@ def report(screen: Screen, record: Json, *, quiet: bool = False) -> int:
     """Print how an execution ended; the exit code."""
     result = outcome.document(record)
     metrics = result["metrics"] or {}
-    tell = (lambda message: None) if quiet else screen.say
-    tell(
-        f"{record['id']} {record['status'].replace('_', ' ')} in "
-        f"{metrics.get('execution_time') or 0:.2f} s, {metrics.get('nodes_executed') or 0} steps, "
-        f"{metrics.get('tokens_used') or 0} tokens, ${metrics.get('cost') or 0:.6f}"
-    )
+    if not quiet:
+        screen.say(
+            f"{record['id']} {record['status'].replace('_', ' ')} in "
+            f"{metrics.get('execution_time') or 0:.2f} s, "
+            f"{metrics.get('nodes_executed') or 0} steps, "
+            f"{metrics.get('tokens_used') or 0} tokens, ${metrics.get('cost') or 0:.6f}"
+        )
     if screen.structured:
         screen.document(result)
     else:

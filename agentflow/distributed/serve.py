@@ -51,7 +51,7 @@ def withdraw(coordinators: Sequence[str], *, ours: bool) -> None:
     from ray import serve
 
     if ours:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
     else:
         serve.delete(APPLICATION)
     drain_coordinators(coordinators)

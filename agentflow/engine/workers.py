@@ -127,8 +127,8 @@ class Performer:
                 NodeFailed(f"Node {attempt.node.id!r} raised {type(error).__name__}: {error}")
             )
         else:
-            calls = (*context.calls, *result.calls)
-            return Done(attempt.id, result.result, result.delta, calls, _worker(began, pool, host))
+            worker = _worker(began, pool, host)
+            return Done(attempt.id, result.result, result.delta, tuple(context.calls), worker)
         return Failed(attempt.id, failure, tuple(context.calls), _worker(began, pool, host))
 
     async def _run(self, attempt: Attempt, context: StepContext) -> StepResult:
@@ -207,6 +207,10 @@ class InProcessWorkers:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task.get_name(), None)
+        if task.cancelled():  # before it began: the performer had no say
+            error = ErrorInfo("Cancelled", "The attempt was cancelled")
+            worker = Worker(os.getpid(), "local", "local")
+            self._report(Failed(task.get_name(), error, (), worker))
 
     def cancel(self, attempt_ids: Sequence[str]) -> None:
         for attempt_id in attempt_ids:

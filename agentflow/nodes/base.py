@@ -22,7 +22,6 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
 
     result: Json = None
     delta: dict[str, Json] = {}
-    calls: tuple[ModelCall, ...] = ()
 
 
 class StepContext:

@@ -245,4 +245,4 @@ def _result(
         "cost": round(sum(call.cost for call in calls), 6),
         "attempts": context.attempt,
     }
-    return StepResult(result=result, delta={context.options["output_key"]: written}, calls=calls)
+    return StepResult(result=result, delta={context.options["output_key"]: written})

@@ -104,6 +104,12 @@ async def test_nothing_is_accepted_while_the_database_is_away(wired, quick):
 
     wire.cut()
     async with asyncio.timeout(60):
+        while (await client.get("/health")).json()["dependencies"]["ray"] != "unavailable":
+            await asyncio.to_thread(lambda: None)
+        ready = await client.get("/ready")
+        assert ready.status_code == 503
+        assert ready.json()["status"] == "not_ready"
+        assert ready.json()["checks"]["database"] == "unavailable"
         for method, path in (
             ("POST", "/workflows/execute"),
             ("POST", "/workflows/execute/async"),
@@ -119,8 +125,6 @@ async def test_nothing_is_accepted_while_the_database_is_away(wired, quick):
             assert answer.json()["retryable"] is True
         cancel = await client.post(f"/executions/{execution_id}/cancel")
         assert cancel.status_code == 503
-        while (await client.get("/ready")).status_code != 503:
-            await asyncio.to_thread(lambda: None)
         health = await client.get("/health")
         assert health.status_code == 200
         assert health.json()["status"] == "degraded"

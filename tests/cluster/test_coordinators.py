@@ -213,7 +213,9 @@ async def test_ray_shows_names_and_figures_that_a_person_understands(
             DEFAULT_TENANT, workflow(provider.base_url), initial_state={"user_input": "why?"}
         )
         await flow.wait(DEFAULT_TENANT, execution, 30)
-    actors = await asyncio.to_thread(list_actors, filters=[("state", "=", "ALIVE")])
+    actors = await asyncio.to_thread(
+        list_actors, address=cluster.dashboard_url, filters=[("state", "=", "ALIVE")]
+    )
     assert {"af/coordinator/0", "af/coordinator/1", "af/io/127.0.0.1"} <= {
         actor["name"] for actor in actors
     }

@@ -16,7 +16,7 @@ from agentflow.nodes.base import StepResult
 from agentflow.plan.compile import compile_plan
 from agentflow.spec.check import check
 from agentflow.spec.models import content_hash
-from agentflow.testing import MemoryStore, ScriptedWorkers, memory_engine
+from agentflow.testing import Answered, MemoryStore, ScriptedWorkers, memory_engine
 
 SOURCE = {"id": "m", "kind": "llm", "config": {"provider": "local", "model": "smollm2"}}
 
@@ -86,7 +86,7 @@ def answer(attempt) -> StepResult:
     """Deterministic work: the result depends on what the step sees and on nothing else."""
     text = f"{attempt.step}<{json.dumps(attempt.view, sort_keys=True)}>"
     text = text.replace(attempt.execution_id, "ID")
-    return StepResult(
+    return Answered(
         result={"text": text},
         delta={attempt.node.output_key: text},
         calls=(ev.ModelCall("m", "local", "smollm2", ev.Usage(3, 4)),),

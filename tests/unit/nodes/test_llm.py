@@ -84,8 +84,8 @@ async def test_llm_result_has_every_part(provider: FakeProvider, step: Step) -> 
         "attempts": 2,
     }
     assert done.delta == {"text_result": "fine"}
-    assert [call.source for call in done.calls] == ["main"]
-    assert done.calls[0].usage.total == 1500 and done.calls[0].cost == 0.002
+    assert [call.source for call in context.calls] == ["main"]
+    assert context.calls[0].usage.total == 1500 and context.calls[0].cost == 0.002
     assert provider.last.prompt == "how are you?"
     assert provider.last.idempotency_key == context.key(0)
 
@@ -162,7 +162,7 @@ async def test_llm_repairs_a_misfit_once(provider: FakeProvider, step: Step, bad
     context = step({"response_schema": SCHEMA}, {"user_input": "x"}, emit=pieces.append)
     done = await LlmNode().run(context)
     assert done.result["data"] == {"intent": "b"}
-    assert done.result["usage"]["input_tokens"] == 30 and len(done.calls) == 2
+    assert done.result["usage"]["input_tokens"] == 30 and len(context.calls) == 2
     assert [r.idempotency_key for r in provider.requests] == [context.key(0), context.key(1)]
     turns = provider.last.body["messages"]
     assert turns[1] == {"role": "assistant", "content": bad}
