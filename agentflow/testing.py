@@ -234,7 +234,7 @@ def memory_engine(
     """An engine over a journal in memory; start and close it like any other."""
     return Engine(
         options.pop("coordinator_id", "test/0"),
-        journal=MemoryJournal(store, lose_owner_after),
+        journal=options.pop("journal", None) or MemoryJournal(store, lose_owner_after),
         lease=options.pop("lease", None) or FreeLease(),
         workers=workers,
         nodes=nodes,

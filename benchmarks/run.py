@@ -182,7 +182,10 @@ async def engine_figures(data_dir: Path) -> list[Json]:
 
 def show(figures: list[Json]) -> None:
     load_now = os.getloadavg()[0]
-    print(f"load average {load_now:.2f}\n\n| measured | value | target |\n|---|---|---|", file=sys.stderr)
+    print(
+        f"load average {load_now:.2f}\n\n| measured | value | target |\n|---|---|---|",
+        file=sys.stderr,
+    )
     for figure in figures:
         target = figure.get("target", "-")
         print(f"| {figure['name']} | {figure['value']:.3g} | {target} |", file=sys.stderr)

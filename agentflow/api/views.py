@@ -81,6 +81,7 @@ def execution_body(record: ExecutionRecord) -> Json:
         "final_state": record.final_state,
         "output": record.output,
         "steps": list(record.steps),
+        "owner": record.owner,
         "parent": None,
         "links": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
     }

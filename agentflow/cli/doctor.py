@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 
 def doctor(context: typer.Context, output: options.Output = Format.table) -> int:
-    """Check this machine; exit code 1 when something must be mended before AgentFlow can work."""
+    """Check this machine; each finding with its cure."""
     screen = options.screen(context, output)
     findings: list[Finding] = []
     for finding in examine(load()):

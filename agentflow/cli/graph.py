@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 Json = Any
 END = -1
+WIDTH = 160
+"""Columns of a drawing that goes to a file or a pipe."""
+MAX_DRAWN = 60
 
 
 class Drawing(StrEnum):
@@ -46,10 +50,11 @@ def graph(
     elif format is Drawing.mermaid:
         screen.text(as_mermaid(plan))
     else:
-        screen.text(as_text(plan))
+        width = get_terminal_size().columns if screen.out.isatty() else WIDTH
+        screen.text(as_text(plan, width))
 
 
-def as_text(plan: Plan, width: int = 160) -> str:
+def as_text(plan: Plan, width: int = WIDTH) -> str:
     """The drawing, and below it the conditions."""
     order = list(plan.order)
     place = {index: number for number, index in enumerate(order)}
@@ -57,7 +62,7 @@ def as_text(plan: Plan, width: int = 160) -> str:
     labels = [f"{plan.nodes[index].id} · {plan.nodes[index].type}" for index in order]
     edges = [(place[edge.source], place[edge.target]) for edge in plan.edges if edge.target != END]
     start = place[plan.start]
-    drawn = drawing.draw(labels, edges, start, width) if len(ids) <= 60 else None
+    drawn = drawing.draw(labels, edges, start, width) if len(ids) <= MAX_DRAWN else None
     text = drawn or drawing.outline(ids, edges, start)
     notes = [
         f"{plan.nodes[edge.source].id} → {_target(plan, edge)}: {_when(plan, edge)}"

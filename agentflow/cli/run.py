@@ -44,7 +44,7 @@ def run(
     quiet: options.Quiet = False,
     output: options.Output = Format.table,
 ) -> int:
-    """Execute a workflow: on a configured server, else on a Ray of its own."""
+    """Execute a workflow and show its progress."""
     screen = options.screen(context, output)
     options.at_most_one(local=local, ray=ray, server=server)
     settings = load()

@@ -18,7 +18,7 @@ def schema(
     ] = None,
     output: options.Output = Format.json,
 ) -> None:
-    """Print the JSON Schema of a workflow, for editors and generators."""
+    """Print the JSON Schema of a workflow."""
     from agentflow.spec.schema import workflow_schema
 
     screen = options.screen(context, Format.json if output is Format.table else output)

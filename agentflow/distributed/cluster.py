@@ -35,6 +35,7 @@ NAMESPACE = "agentflow"
 OBJECT_STORE_BYTES = 200_000_000
 LOG_FILE_BYTES = 20_000_000
 LOOPBACK = "127.0.0.1"
+LOWEST_PORT, HIGHEST_PORT = 20_000, 29_999
 MAX_FOLDER = 27
 """Characters of the cluster's folder: HAProxy puts a socket 70 deeper, and takes 97."""
 
@@ -260,18 +261,25 @@ def ray_environment(folder: Path, settings: Settings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[1]),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_haproxy(folder, ports)),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     }
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Ports that nobody listens on now. Below those that the system hands out by itself, so that no
+    connection takes one before it is used."""
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            number = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT)
+            each = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind((LOOPBACK, number))
+                found.append(number)
+    return found
 
 
 def _haproxy(folder: Path, ports: list[int]) -> Path:

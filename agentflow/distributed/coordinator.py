@@ -67,7 +67,7 @@ class CoordinatorActor:
         while not self._draining:
             workers = RayWorkers(self.id, self._performer)
             published = RayMetrics(self.id)
-            listeners = (self._metrics, published, logs.EventLog())
+            listeners = (self._metrics, published, logs.EventLog(self.id))
             try:
                 self._engine = await resolve(self._opener)(settings, self.id, workers, listeners)
             except Exception as error:  # noqa: BLE001 - it must come back by itself

@@ -38,9 +38,16 @@ def members(folder: Path) -> list[psutil.Process]:
 
 
 def belongs(process: psutil.Process, folder: Path) -> bool:
-    """Whether the process is part of the cluster of this folder; its owner is not. Raises psutil.Error."""
-    name = str(folder)
-    if process.uids().real != os.getuid() or _is_owner(process, folder):
+    """Whether the process is part of the cluster of this folder; its owner, and one that has ended
+    meanwhile, are not."""
+    try:
+        return _belongs(process, str(folder)) and not _is_owner(process, folder)
+    except psutil.Error:
+        return False
+
+
+def _belongs(process: psutil.Process, name: str) -> bool:
+    if process.uids().real != os.getuid():
         return False
     return any(word.startswith((name, f"--temp-dir={name}")) for word in process.cmdline()) or any(
         file.path.startswith(f"{name}/") for file in process.open_files()

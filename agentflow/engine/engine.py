@@ -67,6 +67,7 @@ class Engine:
         nodes: NodeSet,
         listeners: Sequence[Listener] = (),
         on_close: Callable[[], Awaitable[None]] | None = None,
+        accept_s: float = 5.0,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -84,6 +85,7 @@ class Engine:
             send=self._outbox.append,
             abandon=workers.cancel,
             listeners=listeners,
+            accept_s=accept_s,
             clock=clock,
             chance=chance,
         )

@@ -14,6 +14,7 @@ from agentflow.engine.workers import Attempt, Delta, Report
 from agentflow.engine.writer import Writer
 from agentflow.errors import (
     AgentFlowError,
+    StoreUnavailable,
 )
 from agentflow.execution import happenings as hp
 from agentflow.execution.decide import Abandon, Conclude, Dispatch, Evaluate, Wake, decide
@@ -27,19 +28,21 @@ from agentflow.nodes.base import NodeSet
 from agentflow.plan.plan import PlanNode
 
 Json = Any
+WITHDRAWN = "The database did not acknowledge its acceptance in time"
 LINGER_S = 30.0
 """How long an ended execution is kept for late results of its abandoned attempts."""
 
 
 class Owned:
     """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable;
-    ``committed`` says that its row is."""
+    ``committed`` says that its row is, ``withdrawn`` that its caller was told it is not accepted."""
 
     def __init__(self, state: ExecutionState, tenant: str) -> None:
         self.state = state
         self.tenant = tenant
         self.next_seq = state.seq + 1
         self.committed = state.seq > 0
+        self.withdrawn = False
         self.stream = Stream()
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.attempts: dict[str, tuple[str, int, int]] = {}
@@ -62,6 +65,7 @@ class Scheduler:
         send: Callable[[Attempt], None],
         abandon: Callable[[Sequence[str]], None],
         listeners: Sequence[Listener],
+        accept_s: float,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -72,11 +76,16 @@ class Scheduler:
         self._send = send
         self._abandon = abandon
         self._listeners = listeners
+        self._accept_s = accept_s
         self._evaluator = Evaluator(nodes, clock, chance)
         self._attempts: dict[str, Owned] = {}
 
     async def begin(self, owned: Owned, happening: hp.Accepted, submission: Submission) -> None:
-        """Accept an execution; returns when it is committed. Raises what the journal refused with."""
+        """Accept an execution; returns when it is committed.
+
+        Raises what the journal refused with, and StoreUnavailable when it does not answer in time;
+        should the acceptance be committed after all, the execution is cancelled before it begins.
+        """
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def settle(error: AgentFlowError | None) -> None:
@@ -89,7 +98,13 @@ class Scheduler:
 
         self.owned[owned.id] = owned
         self.advance(owned, happening, accept=submission, then=settle)
-        await asyncio.shield(durable)
+        try:
+            async with asyncio.timeout(self._accept_s):
+                await asyncio.shield(durable)
+        except TimeoutError:
+            owned.withdrawn = True
+            durable.cancel()
+            raise StoreUnavailable() from None
 
     def adopt(self, owned: Owned, happening: hp.TakenOver) -> None:
         """Go on with an execution that another coordinator began."""
@@ -129,7 +144,10 @@ class Scheduler:
         owned.next_seq += len(events)
 
         def settle(error: AgentFlowError | None) -> None:
-            if error is None:
+            if error is None and accept is not None and owned.withdrawn:
+                self._durable(owned, append, [])
+                self.advance(owned, hp.CancelAsked(at=self.clock(), reason=WITHDRAWN))
+            elif error is None:
                 self._durable(owned, append, effects)
             else:
                 self.drop(owned)

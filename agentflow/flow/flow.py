@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Json = Any
 
+SMALL_SPEC = 50
+"""Nodes of a document that is checked and compiled on the event loop itself (some milliseconds)."""
 FOLLOW_PAUSE_S = 0.2
 """Between two looks at the journal while an execution has no reachable owner."""
 
@@ -88,6 +90,13 @@ class Flow:
             content_hash(checked.normalized), checked.normalized
         )
 
+    async def _compile_aside(self, document: Json) -> tuple[dict[str, Json], Plan]:
+        """Compile without holding up the event loop: a large document goes to a thread."""
+        nodes = document.get("nodes") if isinstance(document, dict) else None
+        if isinstance(nodes, list) and len(nodes) > SMALL_SPEC:
+            return await asyncio.to_thread(self._compile, document)
+        return self._compile(document)
+
     async def submit(
         self,
         tenant: str,
@@ -102,7 +111,7 @@ class Flow:
 
         Raises SpecInvalid, NotSupported, InvalidInput, StoreUnavailable (then nothing was accepted).
         """
-        spec, plan = self._compile(document)
+        spec, plan = await self._compile_aside(document)
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
         _check_input(plan, spec, initial_state or {})

@@ -21,7 +21,13 @@ from agentflow.execution import events as ev
 from agentflow.execution.journal import Command, Outcome, Recorded
 from agentflow.flow import open_nodes
 from agentflow.nodes.base import StepResult
-from agentflow.testing import FreeLease, MemoryStore, ScriptedWorkers, memory_engine
+from agentflow.testing import (
+    FreeLease,
+    MemoryJournal,
+    MemoryStore,
+    ScriptedWorkers,
+    memory_engine,
+)
 from tests.crash.test_resume_from_every_prefix import DIAMOND, SOURCE, answer, llm, submission
 
 
@@ -114,7 +120,9 @@ async def test_failed_execution_keeps_its_partial_state_and_names_the_node():
         "message": "The model does not exist",
         "node_id": "deep",
     }
-    assert outcome.final_state["left_text"] and outcome.final_state["errors"][0]["node_id"] == "deep"
+    assert (
+        outcome.final_state["left_text"] and outcome.final_state["errors"][0]["node_id"] == "deep"
+    )
 
 
 async def test_retryable_error_is_tried_again_and_the_result_counts_once():
@@ -317,7 +325,9 @@ async def test_node_code_that_breaks_fails_its_step_and_nothing_else():
         await engine.accept(bad)
         await engine.accept(asked)
         broken = await ended(store, bad.execution_id)
-        assert broken.error["type"] == "NodeFailed" and "ZeroDivisionError" in broken.error["message"]
+        assert (
+            broken.error["type"] == "NodeFailed" and "ZeroDivisionError" in broken.error["message"]
+        )
         assert (await ended(store, asked.execution_id)).status == "completed"
     finally:
         await engine.close()
@@ -344,3 +354,25 @@ async def test_output_is_shaped_by_the_author():
         await engine.accept(asked)
         outcome = await ended(store, asked.execution_id)
     assert outcome.output["n"] == 7 and outcome.output["shout"].startswith("a<")
+
+
+async def test_acceptance_that_the_database_leaves_open_is_refused_and_never_begins():
+    store, asked = MemoryStore(), submission(one())
+    back = asyncio.Event()
+
+    class Away(MemoryJournal):
+        async def append(self, batch):
+            await back.wait()
+            await super().append(batch)
+
+    workers = ScriptedWorkers(answer)
+    engine = memory_engine(store, workers, open_nodes(), journal=Away(store), accept_s=0.05)
+    await engine.start()
+    try:
+        with pytest.raises(StoreUnavailable):
+            await engine.accept(asked)
+        back.set()
+        outcome = await ended(store, asked.execution_id)
+    finally:
+        await engine.close()
+    assert outcome.status == "cancelled" and workers.calls == []
