@@ -227,7 +227,7 @@ def _plain(value: Json) -> Json:
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else float(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return msgspec.to_builtins(value)

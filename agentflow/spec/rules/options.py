@@ -6,10 +6,12 @@ from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
-from agentflow.spec.kinds.base import NodeKind
+from agentflow.spec.kinds.base import Complaint, NodeKind
 from agentflow.spec.problems import Part
+from agentflow.spec.reads import NOT_FIELDS
 from agentflow.spec.rules.draft import Draft
 from agentflow.spec.rules.shape import grouped
+from agentflow.spec.state import BUILTIN
 
 Json = Any
 _RESOURCE_KEYS = ("num_cpus", "num_gpus", "memory_mb", "labels")
@@ -37,13 +39,21 @@ def check_options(draft: Draft) -> None:
                 name = ".".join(str(part) for part in place)
                 _invalid(draft, node, (*at, *place), f"{name!r}: {' or '.join(sentences)}")
             continue
-        complaints = kind.complaints(options)
+        complaints = (*kind.complaints(options), *_taken(kind.writes(options)))
         for place, sentence in complaints:
             name = ".".join(str(part) for part in place)
             _invalid(draft, node, (*at, *place), f"{name!r} {sentence}")
         if not complaints:
             draft.options[position] = options
         _resources(draft, position, kind)
+
+
+def _taken(field: str | None) -> tuple[Complaint, ...]:
+    """Fields and names of the engine cannot be written by a node."""
+    builtin = BUILTIN.get(field or "")
+    if field in NOT_FIELDS or (builtin is not None and builtin.engine):
+        return ((("output_key",), f"cannot be {field!r}: the engine provides that name"),)
+    return ()
 
 
 def _invalid(draft: Draft, node: dict[str, Json], at: tuple[Part, ...], what: str) -> None:

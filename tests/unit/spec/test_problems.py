@@ -490,3 +490,17 @@ def test_problem_leaves_out_what_is_unknown_but_keeps_the_node_id() -> None:
 def test_check_accepts_every_node_type_of_the_reference() -> None:
     for node_type in ("langgraph", "map", "subworkflow", "human", "wait", "plugin"):
         assert errors(check(line({"id": "n", "type": node_type, "metadata": {"a": 1}}))) == []
+
+
+@pytest.mark.parametrize("name", ["cost", "tokens_used", "outputs", "state", "execution", "errors"])
+def test_output_key_cannot_be_a_name_that_the_engine_provides(name):
+    document = {
+        "nodes": [
+            {"id": "a", "type": "llm", "metadata": {"source": "m", "output_key": name}},
+        ],
+        "sources": [{"id": "m", "kind": "llm", "config": {"provider": "local", "model": "smollm2"}}],
+        "start_node": "a",
+    }
+    found = check(document).errors
+    assert [problem.code for problem in found] == ["E024"]
+    assert found[0].path == "/nodes/0/metadata/output_key" and repr(name) in found[0].message
