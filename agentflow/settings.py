@@ -12,10 +12,10 @@ from agentflow.errors import ConfigError
 
 
 def _data_dir() -> Path:
-    import platformdirs
-
     if os.geteuid() == 0:
         return Path("/var/lib/agentflow")
+    import platformdirs
+
     return Path(platformdirs.user_data_dir("agentflow"))
 
 

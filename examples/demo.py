@@ -105,7 +105,7 @@ def server() -> Iterator[tuple[str, str]]:
         line = process.stdout.readline().strip() if process.stdout else ""
         found = re.search(r"API (http://\S+)", line)
         if found is None:
-            raise SystemExit("The server did not start; what it said stands above.")
+            raise SystemExit(line or "The server did not start; what it said stands above.")
         screen.print(f"[dim]{line}[/dim]")
         yield found[1], key
     finally:

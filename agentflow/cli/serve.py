@@ -99,7 +99,8 @@ def _open(settings: Settings, closing: ExitStack) -> str:
     from agentflow.distributed import serve as front
 
     names = [coordinator.coordinator_name(index) for index in range(settings.coordinators)]
-    closing.callback(front.withdraw, names, ours=settings.ray_address is None)
+    ours = settings.ray_address is None
+    closing.callback(front.withdraw, names, ours=ours, log_file=joined.log_file)
     front.publish(APPLICATION, settings.host, settings.port, joined.log_file)
     _stop_by_signal()
     url = _url(settings.host, settings.port)

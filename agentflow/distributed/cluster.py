@@ -230,7 +230,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 def ray_environment(folder: Path, settings: Settings) -> dict[str, str]:
     """The environment of every process of a cluster in this folder."""
-    ports = free_ports(2)
+    ports = free_ports(4)
     root = str(Path(__file__).resolve().parents[2])
     return {
         **settings_environment(settings),
@@ -260,7 +260,9 @@ def ray_environment(folder: Path, settings: Settings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[1]),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_haproxy(folder, ports)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[2]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[3]),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_haproxy(folder, ports[:2])),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentflow.distributed.coordinator import drain_coordinators
@@ -25,9 +25,7 @@ def publish(application: str, host: str, port: int, log_file: Path | None = None
 
     What Serve says meanwhile goes to ``log_file``. Raises ConfigError when it does not become ready.
     """
-    # Serve's handlers hold on to the stream: it stays open as long as the process lives.
-    said = (log_file or Path(os.devnull)).open("a", buffering=1)
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with _quiet(log_file):
         from ray import serve
         from ray.serve.config import HTTPOptions
 
@@ -42,22 +40,32 @@ def publish(application: str, host: str, port: int, log_file: Path | None = None
             raise ConfigError(f"The API did not start: {_last_line(error)}") from error
 
 
-def withdraw(coordinators: Sequence[str], *, ours: bool) -> None:
+def withdraw(coordinators: Sequence[str], *, ours: bool, log_file: Path | None = None) -> None:
     """Take no more requests, let coordinators hand over what they own, and end them.
 
     ``ours``: nobody else uses this cluster, so that Serve itself is ended too.
     """
-    import ray
-    from ray import serve
+    with _quiet(log_file):
+        import ray
+        from ray import serve
 
-    if ours:
-        serve.shutdown()  # type: ignore[no-untyped-call]
-    else:
-        serve.delete(APPLICATION)
-    drain_coordinators(coordinators)
-    for name in coordinators:
-        with contextlib.suppress(ValueError):  # it is gone already
-            ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+        if ours:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        else:
+            serve.delete(APPLICATION)
+        drain_coordinators(coordinators)
+        for name in coordinators:
+            with contextlib.suppress(ValueError):  # it is gone already
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+
+
+@contextlib.contextmanager
+def _quiet(log_file: Path | None) -> Iterator[None]:
+    """What Ray says goes to its log file. Its handlers and threads hold on to the stream, so it stays
+    open as long as the process lives."""
+    said = (log_file or Path(os.devnull)).open("a", buffering=1)
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield
 
 
 def _last_line(error: Exception) -> str:
