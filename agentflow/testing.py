@@ -125,6 +125,11 @@ class MemoryJournal:
             self.store.owners[key] = self.epoch
         return [self._claimed(key) for key in orphans[:limit]]
 
+    async def strays(self, known: Sequence[str], limit: int) -> list[Claimed]:
+        ours = [key for key, epoch in self.store.owners.items() if epoch == self.epoch]
+        open_ones = [key for key in ours if key not in self.store.outcomes and key not in known]
+        return [self._claimed(key) for key in open_ones[:limit]]
+
     def _claimed(self, key: str) -> Claimed:
         submission = self.store.submissions[key]
         return Claimed(

@@ -27,6 +27,7 @@ BROAD_EXCEPT = {
     "agentflow/cli/main.py": "the command line's main",
     "agentflow/engine/workers.py": "the worker's body",
     "agentflow/engine/engine.py": "the coordinator's loop",
+    "agentflow/engine/writer.py": "the coordinator's loop, where it commits",
     "agentflow/distributed/coordinator.py": "the coordinator's loop, while it opens",
     "agentflow/api/problems.py": "the API's boundary",
 }

@@ -24,6 +24,7 @@ MAX_DEPTH = MAX_NESTING
 """Levels of nesting of one value in the body: the spec, or the initial state."""
 DECODABLE_DEPTH = 500
 """Deeper bodies are not decoded at all."""
+IDLE_S = 30.0
 _SMALL = 64 * 1024
 
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
@@ -66,18 +67,33 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     priority: int | None
 
 
-async def read(request: Request) -> bytes:
-    """The body. Raises Refusal (413) as soon as it is longer than the cap."""
+async def read(request: Request, idle_s: float = IDLE_S) -> bytes:
+    """The body. Raises Refusal: 413 as soon as it is longer than the cap, 422 when it is compressed,
+    408 when nothing of it comes for ``idle_s`` seconds."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise problems.malformed(
+            f"The request body is compressed ({coding[:40]!r}); send it as it is, "
+            "without Content-Encoding"
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > MAX_BYTES:
         raise problems.too_large(MAX_BYTES)
-    chunks, size = [], 0
-    async for chunk in request.stream():
+    chunks: list[bytes] = []
+    size = 0
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return b"".join(chunks)
+        except TimeoutError:
+            raise problems.too_slow(idle_s) from None
         size += len(chunk)
         if size > MAX_BYTES:
             raise problems.too_large(MAX_BYTES)
         chunks.append(chunk)
-    return b"".join(chunks)
 
 
 async def decoded(request: Request) -> Body:

@@ -97,6 +97,12 @@ def too_large(limit: int) -> Refusal:
     )
 
 
+def too_slow(seconds: float) -> Refusal:
+    """408: the rest of the body does not come."""
+    detail = f"The request body is not whole, and nothing came for {seconds:g} s; send it again"
+    return Refusal(408, "INVALID_INPUT", detail)
+
+
 def malformed(detail: str, problems: Sequence[Json] | None = None) -> Refusal:
     """422: the request itself has a wrong shape."""
     return Refusal(422, "VALIDATION_ERROR", detail, problems)

@@ -13,6 +13,8 @@ from agentflow.cli.screen import Format, Screen
 from agentflow.settings import load
 
 Json = Any
+CANCEL_S = 5.0
+"""How long the command waits to see the end; a living owner needs at most two seconds."""
 Id = Annotated[str, typer.Argument(metavar="ID", help="An execution id, exec_...")]
 
 app = typer.Typer(help="Executions, past and present.", no_args_is_help=True, rich_markup_mode=None)
@@ -99,13 +101,14 @@ def cancel(
 
     async def asked(backend: watch.Backend) -> Json:
         await backend.cancel(execution_id, reason)
-        return await backend.get(execution_id)
+        return await watch.until_over(backend, execution_id, CANCEL_S)
 
     found = _ask(local, screen, asked)
     if screen.structured:
         screen.document(found)
     else:
-        screen.text(f"{execution_id} {found['status'].replace('_', ' ')}")
+        asked_for = "" if found["status"] in watch.OVER else " (asked to cancel)"
+        screen.text(f"{execution_id} {found['status'].replace('_', ' ')}{asked_for}")
 
 
 def _ask(local: bool, screen: Screen, question: Callable[[watch.Backend], Awaitable[Json]]) -> Json:

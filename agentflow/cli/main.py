@@ -10,8 +10,8 @@ from importlib import import_module
 import typer
 
 from agentflow.cli import outcome
-from agentflow.cli.screen import Screen
-from agentflow.errors import AgentFlowError, SpecInvalid
+from agentflow.cli.screen import Format, Screen
+from agentflow.errors import AgentFlowError, InvalidInput, SpecInvalid
 
 COMMANDS = ("serve", "validate", "run", "graph", "schema", "executions", "keys", "doctor")
 """Each is a module of this folder, with a function of its name or a group of commands (``app``)."""
@@ -68,16 +68,21 @@ def _guarded(screen: Screen, arguments: list[str]) -> int:
     try:
         app = build(arguments)
         code = app(arguments, prog_name="agentflow", obj=screen, standalone_mode=False)
+        if code == outcome.DETACHED:  # also what typer makes of a Ctrl-C at any moment
+            _document(screen, AgentFlowError("Interrupted"))
         return code if isinstance(code, int) else outcome.OK
     except typer.TyperException as error:
         error.show() if hasattr(error, "show") else screen.say(error.format_message())
-        _document(screen, AgentFlowError(error.format_message()))
+        screen.format = _format_of(arguments, screen.format)
+        _document(screen, InvalidInput(error.format_message()))
         return error.exit_code
     except AgentFlowError as error:
         _report(screen, error)
         return outcome.of_error(error)
     except (KeyboardInterrupt, typer.Abort):
         screen.say("Interrupted.")
+        screen.format = _format_of(arguments, screen.format)
+        _document(screen, AgentFlowError("Interrupted"))
         return outcome.DETACHED
     except BrokenPipeError:
         return outcome.OK
@@ -91,6 +96,13 @@ def _guarded(screen: Screen, arguments: list[str]) -> int:
         )
         _document(screen, AgentFlowError(f"{type(error).__name__}: {text}"))
         return outcome.FAILED
+
+
+def _format_of(arguments: Sequence[str], known: Format) -> Format:
+    """How to print, for a command line that is refused before its options are read."""
+    words = " ".join(arguments).replace("--output", "-o").replace("=", " ").replace("-o ", "-o")
+    found = [word for word in words.split() if word in ("-ojson", "-oyaml")]
+    return Format(found[-1][2:]) if found else known
 
 
 def _report(screen: Screen, error: AgentFlowError) -> None:

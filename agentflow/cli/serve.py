@@ -131,16 +131,28 @@ def _wait_until_ready(url: str) -> None:
 
 @contextmanager
 def _noted(settings: Settings, url: str) -> Iterator[None]:
-    """While it serves, the data folder says where, so that the command line finds it."""
+    """While it serves, the data folder says where, so that the command line finds it.
+
+    With several servers on a folder the newest is named, and after it the one before.
+    """
     note = server.address_file(settings.data_dir)
-    draft = note.with_suffix(f".{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    draft.replace(note)
+    former, own = server.noted(settings.data_dir), (url, os.getpid())
+    _note(note, *own)
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        if server.noted(settings.data_dir) == own:
+            if former and server.alive(former[1]):
+                _note(note, *former)
+            else:
+                note.unlink(missing_ok=True)
+
+
+def _note(note: Path, url: str, pid: int) -> None:
+    draft = note.with_suffix(f".{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps({"url": url, "pid": pid}))
+    draft.replace(note)
 
 
 def _line(settings: Settings, url: str, joined: Cluster) -> str:

@@ -13,14 +13,17 @@ from urllib.parse import urlsplit
 from agentflow.cli.outcome import Unreachable
 from agentflow.errors import (
     AgentFlowError,
+    ConfigError,
     Conflict,
     Forbidden,
     InvalidInput,
     NotFound,
+    NotSupported,
     SpecInvalid,
     StoreUnavailable,
     Unauthenticated,
 )
+from agentflow.ids import to_uuid
 from agentflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,15 +60,28 @@ def address(settings: Settings) -> str:
     """The server meant: AGENTFLOW_API_URL, else the one on this data folder, else the usual port."""
     if settings.api_url:
         return settings.api_url.rstrip("/")
+    found = noted(settings.data_dir)
+    return found[0] if found else f"http://127.0.0.1:{settings.port}"
+
+
+def noted(data_dir: Path) -> tuple[str, int] | None:
+    """Address and pid of the server that serves this data folder; None when none is seen to live
+    (also when the file or the process is another user's)."""
     try:
-        found = json.loads(address_file(settings.data_dir).read_text())
-        os.kill(int(found["pid"]), 0)
-        return str(found["url"])
-    except PermissionError:
-        pass  # the file or the process is another user's: the usual port is worth a try
+        found = json.loads(address_file(data_dir).read_text())
+        url, pid = str(found["url"]), int(found["pid"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no server wrote it, or that one is gone
-    return f"http://127.0.0.1:{settings.port}"
+        return None
+    return (url, pid) if alive(pid) else None
+
+
+def alive(pid: int) -> bool:
+    """Whether this process of ours lives."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def api_key(settings: Settings, url: str) -> str | None:
@@ -98,6 +114,8 @@ class Server:
 
         self.url = address(settings)
         key = api_key(settings, self.url)
+        if key and not (key.isascii() and key.isprintable()):
+            raise ConfigError("AGENTFLOW_API_KEY holds characters that no key has; set it anew")
         try:
             self._http = httpx2.AsyncClient(
                 base_url=self.url,
@@ -111,23 +129,24 @@ class Server:
     async def submit(self, document: Json, initial_state: Json) -> str:
         """Start an execution; its id."""
         body = {"workflow": document, "initial_state": initial_state}
-        reply = await self._call("POST", "/workflows/execute/async", json=body)
+        path = "/workflows/execute/async"
+        reply = await self._call("POST", path, "execution_id", json=body)
         return str(reply["execution_id"])
 
     async def get(self, execution_id: str) -> Json:
         """An execution as it stands."""
-        return await self._call("GET", f"/executions/{_segment(execution_id)}")
+        return await self._call("GET", f"/executions/{_segment(execution_id)}", "status")
 
     async def list(self, status: str | None, limit: int, cursor: str | None) -> Json:
         """A page of executions, newest first."""
         given = {"status": status, "limit": limit, "cursor": cursor}
         query = {name: value for name, value in given.items() if value is not None}
-        return await self._call("GET", "/executions", params=query)
+        return await self._call("GET", "/executions", "executions", params=query)
 
     async def cancel(self, execution_id: str, reason: str) -> Json:
         """Ask that an execution ends."""
         path = f"/executions/{_segment(execution_id)}/cancel"
-        return await self._call("POST", path, json={"reason": reason})
+        return await self._call("POST", path, "status", json={"reason": reason})
 
     async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
         """Events from this number on, across lost connections, up to the one that ends it."""
@@ -158,7 +177,8 @@ class Server:
         """Let the connections go."""
         await self._http.aclose()
 
-    async def _call(self, method: str, path: str, **options: Any) -> Json:
+    async def _call(self, method: str, path: str, member: str, **options: Any) -> Json:
+        """The answer, an object with this member: else it is not AgentFlow that answers."""
         import httpx2
 
         try:
@@ -167,9 +187,12 @@ class Server:
             raise self._unreachable(error) from None
         if reply.is_success:
             try:
-                return reply.json()
+                answer = reply.json()
             except ValueError:
                 raise self._foreign() from None
+            if not isinstance(answer, dict) or member not in answer:
+                raise self._foreign()
+            return answer
         raise self._error(reply)
 
     def _error(self, reply: httpx2.Response) -> AgentFlowError:
@@ -180,6 +203,8 @@ class Server:
             return self._foreign()
         if reply.status_code == 400 and problem.get("errors"):
             return SpecInvalid(problem["errors"])
+        if reply.status_code == 400 and problem.get("code") == "VALIDATION_ERROR":
+            return NotSupported(detail)
         if reply.status_code in (401, 403):
             detail += "; set AGENTFLOW_API_KEY to a key of this server"
         return _BY_STATUS.get(reply.status_code, AgentFlowError)(detail)
@@ -208,6 +233,9 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[Json]:
 
 
 def _segment(execution_id: str) -> str:
-    from urllib.parse import quote
-
-    return quote(execution_id, safe="")
+    """The id, safe in a path. Raises NotFound for what no execution can be called."""
+    try:
+        to_uuid(execution_id, "exec")
+    except ValueError:
+        raise NotFound("Execution not found") from None
+    return execution_id

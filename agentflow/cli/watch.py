@@ -13,7 +13,8 @@ from agentflow.cli.progress import Progress
 from agentflow.cli.screen import Screen
 
 Json = Any
-_OVER = ("completed", "failed", "cancelled", "timed_out", "quarantined", "waiting")
+OVER = ("completed", "failed", "cancelled", "timed_out")
+_AT_REST = (*OVER, "quarantined", "waiting")
 
 
 class Backend(Protocol):
@@ -55,7 +56,7 @@ async def follow(
                 task.cancel()
             await asyncio.wait((shown, leave))
     record = await backend.get(execution_id)
-    if reason is not None and record["status"] not in _OVER:
+    if reason is not None and record["status"] not in _AT_REST:
         screen.say(f"{execution_id} is not over. {left}")
         if screen.structured:
             screen.document(outcome.document(record))
@@ -99,6 +100,15 @@ def interruptible() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+async def until_over(backend: Backend, execution_id: str, limit_s: float) -> Json:
+    """The execution once it is over, or as it stands after so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            async for _ in backend.follow(execution_id):
+                pass
+    return await backend.get(execution_id)
 
 
 async def _shown(backend: Backend, execution_id: str, progress: Progress) -> None:

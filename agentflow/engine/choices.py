@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentflow.errors import NoRouteTaken
 from agentflow.execution.views import after
-from agentflow.plan.plan import Plan, PlanEdge, PlanNode
+from agentflow.plan.plan import Field, Plan, PlanEdge, PlanNode
 from agentflow.spec.expressions import compile_expression
 from agentflow.spec.reads import ON_EDGES, declared_names
 from agentflow.spec.templates import resolve_values
@@ -15,7 +16,12 @@ Json = Any
 
 
 def choose(
-    plan: Plan, node: PlanNode, seen: dict[str, Json], result: Json, delta: dict[str, Json]
+    plan: Plan,
+    fields: Mapping[str, Field],
+    node: PlanNode,
+    seen: dict[str, Json],
+    result: Json,
+    delta: dict[str, Json],
 ) -> tuple[int, ...]:
     """Indices of the outgoing edges to take when this step completes.
 
@@ -25,8 +31,10 @@ def choose(
     edges = [plan.edges[index] for index in node.outgoing]
     if all(edge.kind == "always" for edge in edges):
         return node.outgoing
-    names = after(seen, plan.fields, node, result, delta)
-    chosen = {edge.index for edge in edges if _holds(plan, node, edge, names)}
+    names = after(seen, fields, node, result, delta)
+    read = (fields[read.field] for read in node.reads if read.field in fields)
+    declared = {**declared_names(read), **ON_EDGES}
+    chosen = {edge.index for edge in edges if _holds(plan, edge, names, declared)}
     if not chosen:
         chosen = {edge.index for edge in edges if edge.kind == "else"}
     taken = tuple(edge.index for edge in edges if edge.kind == "always" or edge.index in chosen)
@@ -37,14 +45,13 @@ def choose(
     return taken
 
 
-def _holds(plan: Plan, node: PlanNode, edge: PlanEdge, names: dict[str, Json]) -> bool:
+def _holds(plan: Plan, edge: PlanEdge, names: dict[str, Json], declared: Mapping[str, str]) -> bool:
     if edge.kind == "dispatch":
         value = names.get(edge.field or "")
         target = plan.nodes[edge.target].id if edge.target >= 0 else "end"
         return value is not None and value in (edge.key, target)
     if edge.kind != "cel":
         return False
-    declared = {**declared_names(plan.fields), **ON_EDGES}
     return compile_expression(edge.condition or "", declared).test(names)
 
 

@@ -20,12 +20,13 @@ from agentflow.engine.stream import StreamItem
 from agentflow.engine.workers import Attempt, Report, Workers
 from agentflow.engine.writer import Writer
 from agentflow.errors import AgentFlowError, Conflict, NotSupported, StoreUnavailable
-from agentflow.execution.events import TERMINAL_EXECUTION
-from agentflow.execution.happenings import Accepted, CancelAsked, TakenOver
+from agentflow.execution.events import TERMINAL_EXECUTION, ErrorInfo
+from agentflow.execution.happenings import Accepted, CancelAsked, Concluded
 from agentflow.execution.journal import Claimed, Command, Journal, Recorded, Submission
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState, fold
 from agentflow.nodes.base import NodeSet
+from agentflow.plan.plan import Plan
 
 Json = Any
 
@@ -35,6 +36,8 @@ POLL_S = 1.0
 """Hints are hints: how often the journal itself is asked for orphans and commands."""
 CLAIM_LIMIT = 100
 DRAIN_S = 2.0
+SMALL_SPEC = 50
+"""Nodes of a spec that is compiled on the loop itself (some milliseconds)."""
 
 
 class Lease(Protocol):
@@ -84,6 +87,7 @@ class Engine:
             writer=self._writer,
             send=self._outbox.append,
             abandon=workers.cancel,
+            refused=self._on_refused,
             listeners=listeners,
             accept_s=accept_s,
             clock=clock,
@@ -94,6 +98,10 @@ class Engine:
         self._nudged = asyncio.Event()
         self._regaining = asyncio.Lock()
         self._accepting = False
+        self._closing = False
+        self._astray = False
+        self._hopeless: set[str] = set()
+        self._refused: dict[str, AgentFlowError] = {}
 
     async def start(self) -> None:
         """Enter with a new epoch, then heartbeat, claim orphans and listen for commands."""
@@ -123,9 +131,9 @@ class Engine:
         """
         if not self.available:
             raise StoreUnavailable()
+        plan = await self._plan(submission)
         if submission.execution_id in self._scheduler.owned:
             raise Conflict(f"Execution {submission.execution_id} exists already")
-        plan = self._plans.of(submission.content_hash, submission.spec)
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
         state = ExecutionState(plan, submission.execution_id)
@@ -137,6 +145,12 @@ class Engine:
             metadata=submission.metadata,
         )
         await self._scheduler.begin(owned, happening, submission)
+
+    async def _plan(self, asked: Submission | Claimed) -> Plan:
+        """The plan of an execution; a large one is compiled beside the loop. Raises SpecInvalid."""
+        if len(asked.spec.get("nodes") or ()) > SMALL_SPEC:
+            return await asyncio.to_thread(self._plans.of, asked.content_hash, asked.spec)
+        return self._plans.of(asked.content_hash, asked.spec)
 
     async def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
         """Durable events past ``after``, then live ones with token deltas.
@@ -168,19 +182,20 @@ class Engine:
 
     async def drain(self) -> None:
         """Hand everything over: accept and claim nothing more, release executions without a strike."""
-        self._accepting = False
+        self._closing, self._accepting = True, False
+        self._scheduler.drain()
         await self._stop_tasks()
         if self._lease.held:
             await asyncio.to_thread(self._lease.stop)
-            with contextlib.suppress(StoreUnavailable, TimeoutError):  # then the lease runs out
-                async with asyncio.timeout(DRAIN_S):
-                    await self._writer.flush()
-                    await self._journal.release()
+            for ending in (self._writer.flush, self._journal.release):
+                with contextlib.suppress(StoreUnavailable, TimeoutError):  # then the lease runs out
+                    async with asyncio.timeout(DRAIN_S / 2):
+                        await ending()
         self._scheduler.drop_all()
 
     async def close(self) -> None:
         """Stop at once what :meth:`drain` has not ended."""
-        self._accepting = False
+        self._closing, self._accepting = True, False
         await self._stop_tasks()
         self._scheduler.drop_all()
         await self._writer.close()
@@ -194,7 +209,7 @@ class Engine:
         epoch = await self._journal.enter()
         self._scheduler.epoch = epoch
         self._lease.start(epoch, self._on_lost)
-        self._accepting = True
+        self._accepting = not self._closing
 
     def _on_lost(self) -> None:
         """In the keeper's thread: the lease is gone."""
@@ -219,20 +234,24 @@ class Engine:
         keep what still names us, drop the rest."""
         seen = self._scheduler.epoch
         async with self._regaining:
-            while self._scheduler.epoch == seen:
+            while self._scheduler.epoch == seen and not self._closing:
                 self._accepting = False
                 try:
                     await self._enter()
                     await self._keep_what_is_ours()
                 except StoreUnavailable:
                     await asyncio.sleep(POLL_S / 4)
+                except Exception:  # without a lease the coordinator can do nothing: try for ever
+                    log.exception("entering_failed", extra={"coordinator": self.id})
+                    await asyncio.sleep(POLL_S)
 
     async def _keep_what_is_ours(self) -> None:
+        self._astray = True
         committed = [key for key, owned in self._scheduler.owned.items() if owned.committed]
         ours = await self._journal.owned(committed)
         for key in committed:
             owned = self._scheduler.owned.get(key)
-            if key not in ours and owned is not None and not owned.state.over:
+            if key not in ours and owned is not None and (owned.ended or not owned.state.over):
                 self._scheduler.drop(owned)
 
     async def _stop_tasks(self) -> None:
@@ -258,23 +277,69 @@ class Engine:
             self._nudged.clear()
 
     async def _claim_orphans(self) -> None:
-        while claimed := await self._journal.claim(CLAIM_LIMIT):
-            for orphan in claimed:
-                try:
-                    await self._take_over(orphan)
-                except AgentFlowError:  # it stays ours and visible; its neighbours must go on
-                    log.exception(
-                        "take_over_failed",
-                        extra={"coordinator": self.id, "execution_id": orphan.execution_id},
-                    )
+        try:
+            while orphans := await self._orphans():
+                await self._take_over_all(orphans)
+        except BaseException:  # nobody knows what was claimed
+            self._astray = True
+            raise
 
-    async def _take_over(self, claimed: Claimed) -> None:
-        """Fold the journal of an orphan and go on where it ends."""
-        plan = self._plans.of(claimed.content_hash, claimed.spec)
+    async def _orphans(self) -> Sequence[Claimed]:
+        """Executions that are to be taken over; first those that are ours but that nobody drives,
+        where something went wrong between the claim and its take-over."""
+        if self._astray:
+            known = [*self._scheduler.owned, *self._hopeless]
+            strays = await self._journal.strays(known, CLAIM_LIMIT)
+            strays = [stray for stray in strays if stray.execution_id not in self._scheduler.owned]
+            if strays:
+                return strays
+            self._astray = False
+        return await self._journal.claim(CLAIM_LIMIT)
+
+    async def _take_over_all(self, orphans: Sequence[Claimed]) -> None:
+        commands = await self._journal.commands([orphan.execution_id for orphan in orphans])
+        waiting = {command.execution_id: command for command in commands}
+        for orphan in orphans:
+            try:
+                await self._take_over(orphan, waiting.get(orphan.execution_id))
+            except StoreUnavailable:
+                raise
+            except Exception:  # it stays ours and visible; its neighbours must go on
+                self._hopeless.add(orphan.execution_id)
+                log.exception(
+                    "take_over_failed",
+                    extra={"coordinator": self.id, "execution_id": orphan.execution_id},
+                )
+
+    async def _take_over(self, claimed: Claimed, command: Command | None) -> None:
+        """Fold the journal of an orphan and go on where it ends, or end it as it was asked to."""
+        plan = await self._plan(claimed)
         recorded = await self._journal.read(claimed.execution_id)
         state = fold(ExecutionState(plan, claimed.execution_id), (r.event for r in recorded))
-        owned = Owned(state, claimed.tenant)
-        self._scheduler.adopt(owned, TakenOver(at=self._scheduler.clock()))
+        former = self._scheduler.owned.get(claimed.execution_id)
+        if former is not None:
+            self._scheduler.drop(former)
+        if state.over:
+            return
+        owned, at = Owned(state, claimed.tenant), self._scheduler.clock()
+        refusal = self._refused.pop(owned.id, None)
+        if refusal is not None:
+            self._hopeless.add(owned.id)
+            error = ErrorInfo(refusal.type, refusal.message)
+            self._scheduler.adopt(owned, Concluded(at=at, error=error))
+        elif command is not None:
+            owned.obeyed.add(command.id)
+            self._scheduler.adopt(owned, _cancel(command, at), (command.id,))
+        else:
+            self._scheduler.adopt(owned)
+
+    def _on_refused(self, execution_id: str, error: AgentFlowError) -> None:
+        """The journal cannot hold what an execution did next: it is to fail where its journal ends."""
+        log.error("append_refused", extra={"execution_id": execution_id, "error": error.message})
+        if execution_id not in self._hopeless:
+            self._refused[execution_id] = error
+            self._astray = True
+            self._nudged.set()
 
     async def _obey_commands(self) -> None:
         ours = [key for key, owned in self._scheduler.owned.items() if not owned.state.over]
@@ -285,19 +350,25 @@ class Engine:
 
     def _obey(self, command: Command) -> None:
         owned = self._scheduler.owned.get(command.execution_id)
-        if owned is None or command.id in owned.obeyed:
+        if owned is None or owned.state.over or command.id in owned.obeyed:
             return
         owned.obeyed.add(command.id)
-        reason = str(command.payload.get("reason") or "")
-        asked = CancelAsked(at=self._scheduler.clock(), reason=reason)
+        asked = _cancel(command, self._scheduler.clock())
         self._scheduler.advance(owned, asked, commands=(command.id,))
 
     def _on_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:
-            self._scheduler.report(report)
+            try:
+                self._scheduler.report(report)
+            except Exception:  # the reports of others must be heard
+                log.exception("report_failed", extra={"attempt": report.id})
 
     def _flush(self) -> None:
         """After a transaction: everything it released leaves in one call."""
         if self._outbox:
             attempts, self._outbox[:] = list(self._outbox), []
             self._workers.dispatch(attempts)
+
+
+def _cancel(command: Command, at: float) -> CancelAsked:
+    return CancelAsked(at=at, reason=str(command.payload.get("reason") or ""))

@@ -6,7 +6,9 @@ is recorded, and never evaluated again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from agentflow.engine.choices import choose, publish
@@ -28,20 +30,23 @@ from agentflow.plan.plan import Field, PlanNode
 from agentflow.spec.state import fits
 
 Json = Any
+log = logging.getLogger(__name__)
 
 
-def require_fit(fields: Sequence[Field], node: PlanNode | None, values: dict[str, Json]) -> None:
+def require_fit(
+    fields: Mapping[str, Field], node: PlanNode | None, values: dict[str, Json]
+) -> None:
     """Values that the merge rule of their field can take; a fold cannot fail then.
 
     ``node`` wrote them, or the caller did. Raises InvalidInput.
     """
-    rules = {field.name: field.merge for field in fields}
     for name, value in values.items():
-        if value is not None and not fits(rules.get(name, "last"), value):
+        field = fields.get(name)
+        if value is not None and field is not None and not fits(field.merge, value):
             origin = f"Node {node.id!r} wrote" if node is not None else "initial_state holds"
             raise InvalidInput(
                 f"{origin} {type(value).__name__} into the field {name!r}, "
-                f"which its merge rule {rules[name]!r} cannot take"
+                f"which its merge rule {field.merge!r} cannot take"
             )
 
 
@@ -58,11 +63,12 @@ class Evaluator:
     def evaluate(self, state: ExecutionState, tenant: str, command: Evaluate) -> hp.Happening:
         """Run an inline step and choose its edges."""
         node = state.plan.nodes[command.node]
-        seen = view(state, node)
         try:
-            result = self._run_inline(state, tenant, node, command.step, seen)
-            require_fit(state.plan.fields, node, result.delta)
-            taken = choose(state.plan, node, seen, result.result, result.delta)
+            with _as_step_error(f"Node {node.id!r}"):
+                seen = view(state, node)
+                result = self._run_inline(state, tenant, node, command.step, seen)
+                require_fit(state.fields, node, result.delta)
+                taken = choose(state.plan, state.fields, node, seen, result.result, result.delta)
         except StepError as error:
             return hp.Broke(
                 at=self._clock(),
@@ -88,8 +94,10 @@ class Evaluator:
         if isinstance(told, Failed):
             return self._failure(state, node, (key, attempt, generation), told)
         try:
-            require_fit(state.plan.fields, node, told.delta)
-            taken = choose(state.plan, node, view(state, node), told.result, told.delta)
+            with _as_step_error(f"Node {node.id!r}"):
+                require_fit(state.fields, node, told.delta)
+                seen = view(state, node)
+                taken = choose(state.plan, state.fields, node, seen, told.result, told.delta)
         except StepError as error:
             failed = Failed(told.id, describe(error), told.calls, told.worker)
             return self._failure(state, node, (key, attempt, generation), failed)
@@ -108,7 +116,8 @@ class Evaluator:
     def conclude(self, state: ExecutionState) -> hp.Concluded:
         """The published output, or why it cannot be had."""
         try:
-            output = publish(state.plan, final_state(state), state.execution_id)
+            with _as_step_error("The output"):
+                output = publish(state.plan, final_state(state), state.execution_id)
         except StepError as error:
             return hp.Concluded(at=self._clock(), error=describe(error))
         return hp.Concluded(at=self._clock(), output=output)
@@ -120,8 +129,9 @@ class Evaluator:
         if node.on_error != "continue" or isinstance(error, ConditionError | NoRouteTaken):
             return ()
         try:
-            return choose(state.plan, node, view(state, node), None, {})
-        except (ConditionError, NoRouteTaken):
+            with _as_step_error(f"Node {node.id!r}"):
+                return choose(state.plan, state.fields, node, view(state, node), None, {})
+        except StepError:  # the step has failed already: no edge can be chosen
             return ()
 
     def _run_inline(
@@ -138,17 +148,12 @@ class Evaluator:
         context = StepContext(
             node=node,
             view=seen,
-            fields={field.name: field for field in state.plan.fields},
+            fields=state.fields,
             tenant=tenant,
             execution_id=state.execution_id,
             step=key,
         )
-        try:
-            return code.run_inline(context)
-        except StepError:
-            raise
-        except Exception as error:  # a node's fault must not end the coordinator's loop
-            raise NodeFailed(f"Node {node.id!r} raised {type(error).__name__}: {error}") from error
+        return code.run_inline(context)
 
     def _failure(
         self,
@@ -174,3 +179,15 @@ class Evaluator:
             calls=failed.calls,
             worker=failed.worker,
         )
+
+
+@contextlib.contextmanager
+def _as_step_error(where: str) -> Iterator[None]:
+    """A fault in what is evaluated ends the step or the execution, not the coordinator's loop."""
+    try:
+        yield
+    except StepError:
+        raise
+    except Exception as fault:
+        log.exception("evaluation_failed")
+        raise NodeFailed(f"{where} raised {type(fault).__name__}: {fault}") from fault

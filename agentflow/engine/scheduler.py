@@ -14,6 +14,7 @@ from agentflow.engine.workers import Attempt, Delta, Report
 from agentflow.engine.writer import Writer
 from agentflow.errors import (
     AgentFlowError,
+    FencedOut,
     StoreUnavailable,
 )
 from agentflow.execution import happenings as hp
@@ -25,7 +26,7 @@ from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState, Step
 from agentflow.execution.views import view
 from agentflow.nodes.base import NodeSet
-from agentflow.plan.plan import PlanNode
+from agentflow.plan.plan import Field, PlanNode
 
 Json = Any
 WITHDRAWN = "The database did not acknowledge its acceptance in time"
@@ -35,13 +36,15 @@ LINGER_S = 30.0
 
 class Owned:
     """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable;
-    ``committed`` says that its row is, ``withdrawn`` that its caller was told it is not accepted."""
+    ``committed`` says that its row is, ``ended`` that its outcome is, ``withdrawn`` that its caller was
+    told it is not accepted."""
 
     def __init__(self, state: ExecutionState, tenant: str) -> None:
         self.state = state
         self.tenant = tenant
         self.next_seq = state.seq + 1
         self.committed = state.seq > 0
+        self.ended = False
         self.withdrawn = False
         self.stream = Stream()
         self.timers: dict[str, asyncio.TimerHandle] = {}
@@ -64,6 +67,7 @@ class Scheduler:
         writer: Writer,
         send: Callable[[Attempt], None],
         abandon: Callable[[Sequence[str]], None],
+        refused: Callable[[str, AgentFlowError], None],
         listeners: Sequence[Listener],
         accept_s: float,
         clock: Callable[[], float],
@@ -75,10 +79,12 @@ class Scheduler:
         self._writer = writer
         self._send = send
         self._abandon = abandon
+        self._refused = refused
         self._listeners = listeners
         self._accept_s = accept_s
         self._evaluator = Evaluator(nodes, clock, chance)
         self._attempts: dict[str, Owned] = {}
+        self._draining = False
 
     async def begin(self, owned: Owned, happening: hp.Accepted, submission: Submission) -> None:
         """Accept an execution; returns when it is committed.
@@ -106,15 +112,22 @@ class Scheduler:
             durable.cancel()
             raise StoreUnavailable() from None
 
-    def adopt(self, owned: Owned, happening: hp.TakenOver) -> None:
-        """Go on with an execution that another coordinator began."""
+    def adopt(
+        self, owned: Owned, instead: hp.Happening | None = None, commands: tuple[int, ...] = ()
+    ) -> None:
+        """Go on with an execution where its journal ends, or let happen what is to happen instead."""
         self.owned[owned.id] = owned
         for listener in self._listeners:
             listener.on_adopted(owned.state.plan, owned.tenant, owned.id)
         self._limit_execution(owned)
+        taken: dict[str, tuple[int, ...]] = {}
         for step in [step for step in owned.state.steps.values() if step.unfinished]:
-            self._limit_step(owned, owned.state.node_of(step), step)
-        self.advance(owned, happening)
+            node = owned.state.node_of(step)
+            self._limit_step(owned, node, step)
+            taken[step.key] = self._evaluator.continuing(owned.state, node)
+        self.advance(
+            owned, instead or hp.TakenOver(at=self.clock(), taken=taken), commands=commands
+        )
 
     def advance(
         self,
@@ -150,7 +163,10 @@ class Scheduler:
             elif error is None:
                 self._durable(owned, append, effects)
             else:
+                mine = self.owned.get(owned.id) is owned
                 self.drop(owned)
+                if mine and accept is None and not isinstance(error, FencedOut):
+                    self._refused(owned.id, error)
             if then is not None:
                 then(error)
 
@@ -168,21 +184,23 @@ class Scheduler:
             return
         self._forget(owned, report.id)
         self.advance(owned, self._evaluator.report(owned.state, key, attempt, generation, report))
-        if owned.state.over and not owned.attempts:
+        if owned.ended and not owned.attempts:
             self._let_go(owned)
 
     def drop(self, owned: Owned) -> None:
         """This execution is no longer ours: forget it, whatever it waits for."""
-        if self.owned.pop(owned.id, None) is None:
+        owned.stream.end()
+        if self.owned.get(owned.id) is not owned:
             return
         self._abandon(list(owned.attempts))
-        for key in list(owned.attempts):
-            self._forget(owned, key)
-        for timer in owned.timers.values():
-            timer.cancel()
-        owned.stream.end()
-        for listener in self._listeners:
-            listener.on_released(owned.state.plan, owned.tenant, owned.id)
+        self._let_go(owned)
+        if not owned.ended:
+            for listener in self._listeners:
+                listener.on_released(owned.state.plan, owned.tenant, owned.id)
+
+    def drain(self) -> None:
+        """Send nothing off any more; what is reported is still journaled."""
+        self._draining = True
 
     def drop_all(self) -> None:
         for owned in list(self.owned.values()):
@@ -215,13 +233,15 @@ class Scheduler:
             owned.stream.publish(recorded)
             for listener in self._listeners:
                 listener.on_events(owned.state.plan, owned.tenant, owned.id, recorded)
-        if append.accept is not None and not owned.state.over:
+        if append.accept is not None and not owned.state.over and self.owned.get(owned.id) is owned:
             self._limit_execution(owned)
         self._carry_out(owned, effects)
         if append.outcome is not None:
             self._ended(owned)
 
     def _carry_out(self, owned: Owned, effects: list[Any]) -> None:
+        if self.owned.get(owned.id) is not owned:  # dropped while its events were on their way
+            return
         for effect in effects:
             if isinstance(effect, Dispatch):
                 self._dispatch(owned, effect)
@@ -236,7 +256,7 @@ class Scheduler:
         state = owned.state
         step = state.steps[command.step]
         current = (step.attempt, step.generation) == (command.attempt, command.generation)
-        if step.status != "running" or not current:
+        if step.status != "running" or not current or self._draining:
             return
         node = state.plan.nodes[command.node]
         key = attempt_id(owned.id, command.step, command.generation, command.attempt)
@@ -254,7 +274,7 @@ class Scheduler:
                 epoch=self.epoch,
                 node=node,
                 view=view(state, node),
-                fields=state.plan.fields,
+                fields=_fields_of(state, node),
                 sources=tuple(state.plan.source(source) for source in node.sources),
                 timeout_s=timeout_s,
             )
@@ -302,6 +322,7 @@ class Scheduler:
 
     def _ended(self, owned: Owned) -> None:
         """After the outcome is durable: stop the clocks; linger only for late results."""
+        owned.ended = True
         for timer in owned.timers.values():
             timer.cancel()
         owned.timers.clear()
@@ -317,8 +338,15 @@ class Scheduler:
             timer.cancel()
         for key in list(owned.attempts):
             self._forget(owned, key)
-        self.owned.pop(owned.id, None)
+        if self.owned.get(owned.id) is owned:
+            del self.owned[owned.id]
 
     def _forget(self, owned: Owned, key: str) -> None:
         owned.attempts.pop(key, None)
         self._attempts.pop(key, None)
+
+
+def _fields_of(state: ExecutionState, node: PlanNode) -> tuple[Field, ...]:
+    """The fields that a node reads or writes: what its worker needs to know of the state."""
+    names = dict.fromkeys([*(read.field for read in node.reads), node.output_key or ""])
+    return tuple(state.fields[name] for name in names if name in state.fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -117,7 +118,7 @@ class Performer:
         context = self._context(attempt, on_text)
         try:
             result = await self._run(attempt, context)
-            _require_json(attempt, result)
+            result = _as_json(attempt, result)
         except asyncio.CancelledError:
             failure = ErrorInfo("Cancelled", "The attempt was cancelled")
         except StepError as error:
@@ -174,14 +175,25 @@ def describe(error: StepError) -> ErrorInfo:
     )
 
 
-def _require_json(attempt: Attempt, result: StepResult) -> None:
-    """State must be JSON: refuse what cannot be journaled here, where it was made."""
+def _as_json(attempt: Attempt, result: StepResult) -> StepResult:
+    """The result as the journal will give it back; what is not JSON is refused where it was made."""
     try:
-        msgspec.json.encode((result.result, result.delta))
-    except (TypeError, ValueError, RecursionError) as error:
+        value, delta = plain((result.result, result.delta))
+    except ValueError as error:
         raise NodeFailed(
             f"Node {attempt.node.id!r} gave a result that is not JSON: {error}"
         ) from error
+    return StepResult(result=value, delta=delta)
+
+
+def plain(value: Json) -> Json:
+    """A copy of a value, made of what JSON knows. Raises ValueError: NaN, dates, text that is not
+    Unicode, values that hold themselves or nest too deeply."""
+    try:
+        json.dumps(value, allow_nan=False)
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _worker(began: float, pool: str, host: str) -> Worker:

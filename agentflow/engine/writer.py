@@ -7,15 +7,21 @@ is kept. An idle lane commits at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-from agentflow.errors import AgentFlowError, Conflict, FencedOut, StoreUnavailable
+from agentflow.errors import AgentFlowError, Conflict, FencedOut, StoreError, StoreUnavailable
+from agentflow.execution.events import encode
 from agentflow.execution.journal import Append, Journal
 
 Settle = Callable[[AgentFlowError | None], None]
 """Called once per append, in order, on the loop: with None when durable, else why it never will be."""
+Entry = tuple[Append, Settle]
+
+log = logging.getLogger(__name__)
 
 LANES = 2
 MAX_EVENTS = 200
@@ -35,7 +41,7 @@ class Writer:
         self._journal = journal
         self._on_committed = on_committed
         self._regain = regain
-        self._queues: list[deque[tuple[Append, Settle]]] = [deque() for _ in range(LANES)]
+        self._queues: list[deque[Entry]] = [deque() for _ in range(LANES)]
         self._wake = [asyncio.Event() for _ in range(LANES)]
         self._idle = [asyncio.Event() for _ in range(LANES)]
         self._tasks: list[asyncio.Task[None]] = []
@@ -64,8 +70,9 @@ class Writer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for queue in self._queues:
-            self._settle(list(queue), FencedOut("The coordinator has stopped"))
+            waiting = list(queue)
             queue.clear()
+            _settle(waiting, FencedOut("The coordinator has stopped"))
 
     async def _lane(self, lane: int) -> None:
         queue, wake, idle = self._queues[lane], self._wake[lane], self._idle[lane]
@@ -73,62 +80,84 @@ class Writer:
             await wake.wait()
             wake.clear()
             while queue:
-                await self._commit(_take(queue))
-                self._on_committed()
+                batch = _take(queue)
+                try:
+                    await self._commit(batch)
+                except asyncio.CancelledError:
+                    _settle(batch, FencedOut("The coordinator has stopped"))
+                    raise
+                _survive(self._on_committed)
             idle.set()
 
-    async def _commit(self, batch: list[tuple[Append, Settle]], may_regain: bool = True) -> None:
-        """Bring a batch to its end: durable, or refused one by one."""
+    async def _commit(
+        self, batch: list[Entry], may_regain: bool = True, again: bool = False
+    ) -> None:
+        """Bring a batch to its end: durable, or refused one by one. ``again``: some of it may have
+        been sent before."""
         try:
-            await self._append(batch, unsure=not may_regain)
-        except asyncio.CancelledError:
-            self._settle(batch, FencedOut("The coordinator has stopped"))
-            raise
+            await self._append(batch, again)
         except FencedOut as error:
             if may_regain and not await self._owned(batch):
                 await self._regain()
-                await self._commit(batch, may_regain=False)
+                await self._commit(batch, may_regain=False, again=True)
             else:
                 await self._refuse(batch, error, may_regain)
-        except Conflict as error:
+        except AgentFlowError as error:
             await self._refuse(batch, error, may_regain)
+        except Exception as error:  # what one execution holds must not stop all the others
+            log.exception("append_failed")
+            refusal = StoreError(f"The journal cannot hold it: {type(error).__name__}: {error}")
+            await self._refuse(batch, refusal, may_regain)
         else:
-            self._settle(batch, None)
+            _settle(batch, None)
 
-    async def _refuse(
-        self, batch: list[tuple[Append, Settle]], error: AgentFlowError, may_regain: bool
-    ) -> None:
+    async def _refuse(self, batch: list[Entry], error: AgentFlowError, may_regain: bool) -> None:
         """A batch is refused whole for the sake of one: find out which."""
         if len(batch) == 1:
-            self._settle(batch, error)
-            return
-        for entry in batch:
-            await self._commit([entry], may_regain)
+            _settle(batch, error)
+        while batch:
+            await self._commit([batch[0]], may_regain, again=True)
+            del batch[0]
 
-    async def _append(self, batch: list[tuple[Append, Settle]], *, unsure: bool) -> None:
-        """Append, waiting out a database that is away. A commit whose fate is unknown is looked up
-        before it is sent again: rows are numbered by one writer, so the tail tells."""
+    async def _append(self, batch: list[Entry], again: bool) -> None:
+        """Append, waiting out a database that is away. What may have been committed without our
+        hearing of it is looked up before it is sent again."""
         tries = 0
-        while True:
-            try:
-                if (tries or unsure) and await self._already_durable(batch):
-                    break
-                await self._journal.append([append for append, _ in batch])
-                break
-            except StoreUnavailable:
-                self.available = False
-                await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
-                tries += 1
-        self.available = True
+        try:
+            while True:
+                try:
+                    missing = await self._missing(batch) if tries or again else batch
+                    if missing:
+                        await self._journal.append([append for append, _ in missing])
+                    return
+                except StoreUnavailable:
+                    self.available = False
+                    await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+                    tries += 1
+        finally:
+            self.available = True
 
-    async def _already_durable(self, batch: list[tuple[Append, Settle]]) -> bool:
+    async def _missing(self, batch: list[Entry]) -> list[Entry]:
+        """What of a batch is not in the journal. Rows are numbered by one writer, so the tail tells.
+
+        Raises Conflict, FencedOut where another owner has written in the meantime.
+        """
         last = await self._journal.last_seq([append.execution_id for append, _ in batch])
-        return all(
-            last[append.execution_id] >= append.first_seq + len(append.events) - 1
-            for append, _ in batch
-        )
+        missing: list[Entry] = []
+        for append, settle in batch:
+            if last[append.execution_id] < append.first_seq:
+                missing.append((append, settle))
+            elif not await self._is_written(append):
+                raise Conflict() if append.accept else FencedOut()
+        return missing
 
-    async def _owned(self, batch: list[tuple[Append, Settle]]) -> set[str]:
+    async def _is_written(self, append: Append) -> bool:
+        """Whether the journal holds these very events."""
+        recorded = await self._journal.read(append.execution_id, append.first_seq - 1)
+        written = [encode(entry.event) for entry in recorded[: len(append.events)]]
+        return written == [encode(event) for event in append.events]
+
+    async def _owned(self, batch: list[Entry]) -> set[str]:
         """Those of the batch that are still ours; none when the lease has ended."""
         while True:
             try:
@@ -136,13 +165,22 @@ class Writer:
             except StoreUnavailable:
                 await asyncio.sleep(BACKOFF_S[-1])
 
-    @staticmethod
-    def _settle(batch: Sequence[tuple[Append, Settle]], error: AgentFlowError | None) -> None:
-        for _, settle in batch:
-            settle(error)
+
+def _settle(batch: list[Entry], error: AgentFlowError | None) -> None:
+    """Tell everybody in the batch, once."""
+    while batch:
+        _, settle = batch.pop(0)
+        _survive(partial(settle, error))
 
 
-def _take(queue: deque[tuple[Append, Settle]]) -> list[tuple[Append, Settle]]:
+def _survive(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except Exception:  # the lane carries every other execution too
+        log.exception("turn_failed")
+
+
+def _take(queue: deque[Entry]) -> list[Entry]:
     """The next transaction: at least one append, at most MAX_EVENTS events where there are several."""
     batch = [queue.popleft()]
     size = len(batch[0][0].events)

@@ -280,7 +280,7 @@ def _concluded(turn: Turn, happening: hp.Concluded) -> None:
     if happening.error is None:
         turn.emit(ev.ExecutionCompleted(at=turn.at, output=happening.output))
     else:
-        turn.emit(ev.ExecutionFailed(at=turn.at, error=happening.error))
+        _end(turn, ev.ExecutionFailed(at=turn.at, error=happening.error))
 
 
 def _end(turn: Turn, event: ev.Event) -> None:
@@ -308,14 +308,14 @@ def _taken_over(turn: Turn, happening: hp.TakenOver) -> None:
                 Wake(step.key, step.attempt, step.generation, step.due_at or turn.at)
             )
         else:
-            _lose(turn, step)
+            _lose(turn, step, happening.taken.get(step.key, ()))
     if state.status == "pending":
         turn.emit(ev.ExecutionStarted(at=turn.at))
     for node in state.plan.nodes:
         _settle(turn, deque([node.index]))
 
 
-def _lose(turn: Turn, step: Step) -> None:
+def _lose(turn: Turn, step: Step, taken: tuple[int, ...]) -> None:
     error = ev.ErrorInfo(
         "WorkerLost", "The coordinator died while the attempt ran", retryable=True, uncounted=True
     )
@@ -325,6 +325,7 @@ def _lose(turn: Turn, step: Step) -> None:
         attempt=step.attempt,
         generation=step.generation,
         error=error,
+        taken=taken,
     )
     _broke(turn, broke)
 
@@ -354,12 +355,12 @@ def _settle(turn: Turn, nodes: deque[int]) -> None:
 
 
 def _begun(state: ExecutionState, node: PlanNode) -> bool:
-    key = step_key(node.id)
-    return key in state.steps or key in state.evaluating or (node.rank, node.index) in state.ready
+    return node.index in state.released or step_key(node.id) in state.steps
 
 
 def _release(turn: Turn, node: PlanNode) -> None:
     key = step_key(node.id)
+    turn.state.released.add(node.index)
     if node.placement == "inline":
         turn.state.evaluating.add(key)
         turn.commands.append(Evaluate(key, node.index))

@@ -83,11 +83,15 @@ class CancelAsked(_Happening, frozen=True, kw_only=True):
 
 
 class TakenOver(_Happening, frozen=True, kw_only=True):
-    """A new owner has folded the journal; attempts of the former owner are lost."""
+    """A new owner has folded the journal; attempts of the former owner are lost. ``taken``: step ->
+    edges to take when the loss ends it and its node continues after errors."""
+
+    taken: dict[str, tuple[int, ...]] = {}
 
 
 class Concluded(_Happening, frozen=True, kw_only=True):
-    """Every step is over and the published output was evaluated, or failed to be."""
+    """Every step is over and the published output was evaluated, or failed to be. With an error also:
+    the journal cannot hold what the execution did next, and it fails where its journal ends."""
 
     output: Json = None
     error: ErrorInfo | None = None

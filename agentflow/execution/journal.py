@@ -121,6 +121,11 @@ class Journal(Protocol):
         """Take over open executions whose owner is dead or released."""
         ...
 
+    async def strays(self, known: Sequence[str], limit: int) -> list[Claimed]:
+        """Open executions that belong to the caller, without the known ones: a claim may have been
+        committed without its answer."""
+        ...
+
     async def commands(self, execution_ids: Sequence[str]) -> list[Command]:
         """Waiting commands for these executions, oldest first."""
         ...

@@ -13,12 +13,19 @@ MAX_UNCOUNTED_WAIT_S = 600.0
 """Seconds a step may wait, all in all, after errors which prove that nothing happened."""
 
 
+MIN_UNCOUNTED_WAIT_S = 0.1
+"""The shortest of these waits, so that their number has a bound too."""
+
+
 def delay(policy: Retry, tries: int, jitter: float, after: float | None) -> float:
     """Seconds until the next try: exponential back-off with full jitter (a factor in [0, 1)).
 
     A wait that the other side asked for overrides a shorter delay.
     """
-    backoff = min(policy.max_s, policy.initial_s * policy.multiplier ** max(0, tries - 1))
+    try:
+        backoff = min(policy.max_s, policy.initial_s * policy.multiplier ** max(0, tries - 1))
+    except OverflowError:
+        backoff = policy.max_s
     if policy.jitter:
         backoff *= jitter
     return max(backoff, after or 0.0)
@@ -31,6 +38,7 @@ def next_delay(node: PlanNode, step: Step, error: ErrorInfo, jitter: float) -> f
         return None if lost_for_good else 0.0
     pause = delay(node.retry, step.attempt, jitter, error.after)
     if error.uncounted:
+        pause = max(pause, MIN_UNCOUNTED_WAIT_S)
         return pause if step.waited_s + pause <= MAX_UNCOUNTED_WAIT_S else None
     if node.effects == "once" or not error.retryable:
         return None

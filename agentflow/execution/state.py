@@ -69,9 +69,9 @@ class Step:
 class ExecutionState:
     """What is known of an execution. Mutated only by :func:`apply`; ``seq`` counts folded events.
 
-    ``evaluating`` (inline steps handed out) and ``ready`` (nodes held back by ``max_parallel``, by
-    canonical rank) are notes of ``decide`` for its own turn of work: not folded, but rebuilt from the
-    fold when another owner takes over.
+    ``evaluating`` (inline steps handed out), ``ready`` (nodes held back by ``max_parallel``, by
+    canonical rank) and ``released`` (nodes that were either) are notes of ``decide`` for its own turn
+    of work: not folded, but rebuilt from the fold when another owner takes over.
     """
 
     def __init__(self, plan: Plan, execution_id: str) -> None:
@@ -94,6 +94,8 @@ class ExecutionState:
         self.taken_in = [0] * len(plan.nodes)
         self.evaluating: set[str] = set()
         self.ready: list[tuple[int, int]] = []
+        self.released: set[int] = set()
+        self.fields = {field.name: field for field in plan.fields}
 
     @property
     def over(self) -> bool:
@@ -234,8 +236,9 @@ def _step_late(state: ExecutionState, event: ev.StepLate) -> None:
 
 def _resolve(state: ExecutionState, step: Step, taken: tuple[int, ...]) -> None:
     """Resolve all outgoing edges of a step together: those in ``taken`` are taken, the rest skipped."""
+    chosen = frozenset(taken)
     for index in state.plan.nodes[step.node].outgoing:
-        is_taken = index in taken
+        is_taken = index in chosen
         state.edges[index] = TAKEN if is_taken else SKIPPED
         target = state.plan.edges[index].target
         if target != END:

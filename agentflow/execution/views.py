@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ Json = Any
 
 def view(state: ExecutionState, node: PlanNode) -> dict[str, Json]:
     """The fields this node reads, each folded over its writers in the node's causal past."""
-    fields = {field.name: field for field in state.plan.fields}
+    fields = state.fields
     seen: dict[str, Json] = {}
     for read in node.reads:
         field, writers = fields.get(read.field), _steps(state, read.writers)
@@ -32,12 +32,11 @@ def view(state: ExecutionState, node: PlanNode) -> dict[str, Json]:
 
 
 def after(
-    seen: dict[str, Json], fields: Iterable[Field], node: PlanNode, result: Json, delta: Json
+    seen: dict[str, Json], fields: Mapping[str, Field], node: PlanNode, result: Json, delta: Json
 ) -> dict[str, Json]:
     """What the outgoing conditions of a step see: its view, its own delta and its result."""
-    rules = {field.name: field.merge for field in fields}
     written = {
-        name: merge(rules.get(name, "last"), seen.get(name), value) for name, value in delta.items()
+        name: merge(_rule(fields.get(name)), seen.get(name), value) for name, value in delta.items()
     }
     outputs = {**(seen.get("outputs") or {}), node.id: result}
     return {**seen, **written, "outputs": outputs, "result": result}
@@ -45,12 +44,19 @@ def after(
 
 def final_state(state: ExecutionState) -> dict[str, Json]:
     """The fold of all steps in canonical order; partial while the execution is not over."""
-    plan = state.plan
-    steps = _steps(state, plan.order)
-    declared = {field.name: field for field in plan.fields}
-    written = {name for step in steps for name in step.delta}
-    names = [*declared, *sorted((set(state.initial_state) | written) - set(declared))]
-    final = {name: _value(state, declared.get(name), name, steps) for name in names}
+    steps = _steps(state, state.plan.order)
+    written: dict[str, list[Json]] = {}
+    for step in steps:
+        for name, value in step.delta.items():
+            written.setdefault(name, []).append(value)
+    fields = state.fields
+    names = [*fields, *sorted((state.initial_state.keys() | written.keys()) - fields.keys())]
+    final = {
+        name: _OF_ENGINE[name](state, steps)
+        if name in _OF_ENGINE
+        else _folded(state, fields.get(name), name, written.get(name, ()))
+        for name in names
+    }
     end = state.ended_at
     final["execution_time"] = execution_time(state)
     final["metadata"] = {
@@ -109,12 +115,20 @@ def _value(state: ExecutionState, field: Field | None, name: str, steps: list[St
     of_engine = _OF_ENGINE.get(name)
     if of_engine is not None:
         return of_engine(state, steps)
-    rule = field.merge if field else "last"
+    return _folded(state, field, name, (s.delta[name] for s in steps if name in s.delta))
+
+
+def _folded(state: ExecutionState, field: Field | None, name: str, written: Iterable[Json]) -> Json:
+    """What was written to a field, in canonical order, over what it began with."""
+    rule = _rule(field)
     value = state.initial_state.get(name, field.default if field else None)
-    for step in steps:
-        if name in step.delta:
-            value = merge(rule, value, step.delta[name])
+    for delta in written:
+        value = merge(rule, value, delta)
     return value
+
+
+def _rule(field: Field | None) -> str:
+    return field.merge if field is not None else "last"
 
 
 def _outputs(state: ExecutionState, steps: list[Step]) -> Json:
@@ -142,7 +156,7 @@ def _errors(state: ExecutionState, steps: list[Step]) -> Json:
         found.append(
             {"node_id": None, "type": state.error.type, "message": state.error.message, "at": at}
         )
-    return [*(state.initial_state.get("errors") or []), *found]
+    return merge("concat", state.initial_state.get("errors") or [], found)
 
 
 def _path(state: ExecutionState, steps: list[Step]) -> Json:
@@ -151,7 +165,7 @@ def _path(state: ExecutionState, steps: list[Step]) -> Json:
         for step in steps
         if step.status in ("completed", "failed", "timed_out")
     ]
-    return [*(state.initial_state.get("execution_path") or []), *ran]
+    return merge("concat", state.initial_state.get("execution_path") or [], ran)
 
 
 def _tokens_used(state: ExecutionState, steps: list[Step]) -> Json:

@@ -114,14 +114,15 @@ class Flow:
         spec, plan = await self._compile_aside(document)
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
-        _check_input(plan, spec, initial_state or {})
+        initial_state, metadata = _as_json(initial_state), _as_json(metadata)
+        _check_input(plan, spec, initial_state)
         submission = Submission(
             execution_id=new_id("exec"),
             tenant=tenant,
             content_hash=plan.content_hash,
             spec=spec,
-            initial_state=initial_state or {},
-            metadata=metadata or {},
+            initial_state=initial_state,
+            metadata=metadata,
             workflow_name=plan.name,
             priority=priority or plan.settings.priority,
             trace_id=trace_id,
@@ -305,11 +306,22 @@ def _ends(item: StreamItem) -> bool:
     return isinstance(item, Recorded) and isinstance(item.event, TERMINAL_EXECUTION)
 
 
+def _as_json(given: dict[str, Json] | None) -> dict[str, Json]:
+    """What a caller gives, as the journal will give it back. Raises InvalidInput."""
+    from agentflow.engine.workers import plain
+
+    try:
+        kept: dict[str, Json] = plain(given or {})
+    except ValueError as error:
+        raise InvalidInput(f"initial_state and metadata must be JSON: {error}") from error
+    return kept
+
+
 def _check_input(plan: Plan, spec: dict[str, Json], initial_state: dict[str, Json]) -> None:
     """``initial_state`` is checked before an execution exists. Raises InvalidInput."""
     from agentflow.engine.evaluation import require_fit
 
-    require_fit(plan.fields, None, initial_state)
+    require_fit({field.name: field for field in plan.fields}, None, initial_state)
     schema = spec.get("input_schema")
     if schema is None:
         return

@@ -99,7 +99,11 @@ async def open_coordinator(
         on_close=close,
     )
     notices = await listen(dsn, engine.nudge)
-    await engine.start()
+    try:
+        await engine.start()
+    except BaseException:
+        await engine.close()
+        raise
     return engine
 
 

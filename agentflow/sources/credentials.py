@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from agentflow.errors import MissingCredential
+from agentflow.sources.text import well_formed
 
 _KEY_SHAPE = re.compile(
     r"(?:\b(?:sk|pk|rk|gsk|xai|hf|key)[-_]|\bBearer\s+|\bAIza)[A-Za-z0-9_\-*.…]{6,}", re.IGNORECASE
@@ -45,5 +46,5 @@ def masked(text: str, secrets: tuple[str, ...] = (), limit: int = 300) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    text = _KEY_SHAPE.sub("***", " ".join(text.split()))
+    text = _KEY_SHAPE.sub("***", " ".join(well_formed(text).split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -31,6 +31,7 @@ from agentflow.sources.parameters import (
     parameters,
 )
 from agentflow.sources.refusals import refusal, said
+from agentflow.sources.text import Pieces, well_formed
 
 Json = Any
 OnText = Callable[[str], None]
@@ -132,9 +133,9 @@ class OpenAISource:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(choice, dict) or not isinstance(message, dict):
             raise ProviderUnavailable(f"{call.where} answered without a choice")
-        call.text = str(message.get("content") or "")
+        call.text = well_formed(str(message.get("content") or ""))
         call.refusal = str(message.get("refusal") or "")
-        call.finish_reason = str(choice.get("finish_reason") or "stop")
+        call.finish_reason = well_formed(str(choice.get("finish_reason") or "stop"))
         return call.reply()
 
     async def _stream(
@@ -161,7 +162,7 @@ class OpenAISource:
         if not call.finish_reason:
             raise ProviderUnavailable(
                 f"The stream of {call.where} ended before the reply was complete, "
-                f"after {len(call.text)} characters"
+                f"after {len(call.text)} characters{_kind_of(chunks.response.headers)}"
             )
         return call.reply()
 
@@ -211,6 +212,7 @@ class _Call:
         self.chosen = chosen
         self.where = f"Model {chosen.model!r} at {_shown(base_url)}"
         self.text = ""
+        self._pieces = Pieces()
         self.refusal = ""
         self.finish_reason = ""
         self.model = ""
@@ -228,16 +230,21 @@ class _Call:
         delta = choice.get("delta")
         if isinstance(delta, dict):
             self.refusal += str(delta.get("refusal") or "")
-            piece = delta.get("content")
-            if isinstance(piece, str) and piece:
-                self.text += piece
-                on_text(piece)
-        self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
+            self.add(self._pieces.take(delta.get("content")), on_text)
+        if choice.get("finish_reason"):
+            self.finish_reason = well_formed(str(choice["finish_reason"]))
+            self.add(self._pieces.rest(), on_text)
+
+    def add(self, piece: str, on_text: OnText) -> None:
+        """Add text to the reply, and pass it on."""
+        if piece:
+            self.text += piece
+            on_text(piece)
 
     def note(self, answer: Mapping[str, Json]) -> None:
         """Keep the model's name and the usage, where an answer or a chunk has them."""
         if isinstance(answer.get("model"), str) and answer["model"]:
-            self.model = answer["model"]
+            self.model = well_formed(answer["model"])
         if isinstance(answer.get("usage"), dict):
             self.usage = answer["usage"]
 
@@ -359,6 +366,15 @@ def _mapped(
         said=masked(said(error.body), secrets),
         credential=config.get("api_key_env"),
     )
+
+
+def _kind_of(headers: Mapping[str, str]) -> str:
+    """What came instead of a stream, as the end of an error message."""
+    kind = headers.get("content-type", "").partition(";")[0].strip()
+    if kind == "text/event-stream":
+        return ""
+    came = masked(kind, (), 60) or "an answer without a content type"
+    return f": {came} came, not an event stream; check the source's base_url"
 
 
 def _shown(base_url: str) -> str:

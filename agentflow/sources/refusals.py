@@ -50,7 +50,8 @@ def refusal(
         return ProviderRejected(f"{where} refused: the account's quota is used up (429)")
     if status == 429:
         after = retry_after(headers)
-        return ProviderRateLimited(f"{where} answered 429: too many requests", after=after)
+        wish = "" if after is None else f"; it asks for a pause of {after:g} s"
+        return ProviderRateLimited(f"{where} answered 429: too many requests{wish}", after=after)
     if status is not None and (status in (408, 409) or status >= 500):
         return ProviderUnavailable(f"{where} answered {status}. {said}", after=retry_after(headers))
     if code == "context_length_exceeded" or _TOO_LONG.search(said):

@@ -13,11 +13,15 @@ from agentflow.store.rows import execution_uuid, seal, tenant_uuid
 
 CHANNEL = "agentflow_commands"
 
-# The lock waits for an outcome that is being written, so no command is left behind by it.
+# The lock waits for an outcome that is being written, so no command is left behind by it. What is
+# quarantined has no owner: it is given back to be claimed, and its next owner obeys before all else.
 _CANCEL = """
 WITH target AS MATERIALIZED (
     SELECT execution_id, tenant_id, status FROM executions
-     WHERE execution_id = $1 AND tenant_id = $2 FOR SHARE),
+     WHERE execution_id = $1 AND tenant_id = $2 FOR NO KEY UPDATE),
+freed AS (
+    UPDATE executions SET status = 'running', strikes = 0 FROM target
+     WHERE executions.execution_id = target.execution_id AND target.status = 'quarantined'),
 command AS (
     INSERT INTO commands (execution_id, tenant_id, wait, kind, payload)
     SELECT execution_id, tenant_id, 'cancel', 'cancel', $3 FROM target

@@ -130,16 +130,14 @@ class PostgresJournal:
                 return []
             dead = [row["owner"] for row in orphaned if row["owner"] is not None]
             rows = await self._pool.fetch(sql.CLAIM, self._me, self.epoch, limit, dead)
-        return [
-            Claimed(
-                execution_id=execution_id(row["execution_id"]),
-                tenant=tenant_id(row["tenant_id"]),
-                content_hash=row["content_hash"],
-                spec=unseal(row["spec"]),
-                strikes=row["strikes"],
-            )
-            for row in rows
-        ]
+        return [_claimed(row) for row in rows]
+
+    async def strays(self, known: Sequence[str], limit: int) -> list[Claimed]:
+        """See the contract."""
+        keys = [execution_uuid(name) for name in known]
+        with unavailable():
+            rows = await self._pool.fetch(sql.STRAYS, self._me, self.epoch, keys, limit)
+        return [_claimed(row) for row in rows]
 
     async def commands(self, execution_ids: Sequence[str]) -> list[Command]:
         """See the contract."""
@@ -181,6 +179,16 @@ class PostgresJournal:
             raise FencedOut(
                 f"Coordinator {self._me!r} at epoch {self.epoch} may not write: {error}"
             ) from error
+
+
+def _claimed(row: asyncpg.Record) -> Claimed:
+    return Claimed(
+        execution_id=execution_id(row["execution_id"]),
+        tenant=tenant_id(row["tenant_id"]),
+        content_hash=row["content_hash"],
+        spec=unseal(row["spec"]),
+        strikes=row["strikes"],
+    )
 
 
 def _clash(error: asyncpg.UniqueViolationError) -> StoreError | Conflict:

@@ -121,15 +121,12 @@ pick AS MATERIALIZED (
            CASE WHEN e.owned_at < clock_timestamp() - interval '10 minutes' THEN 0
                 ELSE e.strikes END
            + CASE WHEN e.owner IS NOT NULL AND EXISTS (
-               SELECT 1 FROM journal s
-                WHERE s.execution_id = e.execution_id AND s.kind = 'step.started'
-                  AND NOT EXISTS (
-                    SELECT 1 FROM journal t
-                     WHERE t.execution_id = s.execution_id AND t.step = s.step
-                       AND t.generation = s.generation
-                       AND (t.kind IN ('step.completed', 'step.failed', 'step.skipped',
-                                       'step.cancelled', 'step.timed_out')
-                            OR (t.kind = 'step.retrying' AND t.seq > s.seq))))
+               SELECT 1 FROM (
+                   SELECT DISTINCT ON (j.step, j.generation) j.kind FROM journal j
+                    WHERE j.execution_id = e.execution_id AND j.step IS NOT NULL
+                      AND j.kind <> 'step.late'
+                    ORDER BY j.step, j.generation, j.seq DESC) AS last
+                WHERE last.kind = 'step.started')
              THEN 1 ELSE 0 END AS strikes
       FROM executions e, lease
      WHERE e.status IN ('pending', 'running', 'waiting')
@@ -145,6 +142,13 @@ taken AS (
     RETURNING e.execution_id, e.tenant_id, e.content_hash, e.strikes, e.priority, e.created_at)
 SELECT taken.*, s.spec FROM taken JOIN specs s USING (tenant_id, content_hash)
  WHERE taken.strikes < {STRIKES} ORDER BY taken.priority, taken.created_at"""
+
+STRAYS = """
+SELECT e.execution_id, e.tenant_id, e.content_hash, e.strikes, s.spec
+  FROM executions e JOIN specs s USING (tenant_id, content_hash)
+ WHERE e.owner = $1 AND e.owner_epoch = $2 AND e.status IN ('pending', 'running', 'waiting')
+   AND NOT e.execution_id = ANY($3::uuid[])
+ ORDER BY e.priority, e.created_at LIMIT $4"""
 
 OWNED = """
 SELECT e.execution_id FROM executions e JOIN coordinators c ON c.id = e.owner

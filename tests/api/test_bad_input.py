@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 
 import pytest
@@ -132,3 +133,24 @@ async def test_wrong_method_and_wrong_path_are_problems(client):
     nowhere = await client.get("/api/v1/nowhere")
     assert nowhere.status_code == 404
     assert nowhere.json()["code"] == "NOT_FOUND"
+
+
+async def test_compressed_body_is_refused_in_words(client):
+    packed = gzip.compress(b"{}")
+    answer = await client.post(
+        "/workflows/execute", content=packed, headers={"Content-Encoding": "gzip"}
+    )
+    assert answer.status_code == 422
+    assert "Content-Encoding" in answer.json()["detail"]
+
+
+async def test_name_that_the_database_cannot_hold_harms_nobody_else(client, quick):
+    async with asyncio.timeout(30):
+        for path in ("execute", "execute/async"):
+            answer = await client.post(
+                f"/workflows/{path}", json={"workflow": {**quick, "name": "a\0b"}}
+            )
+            assert answer.status_code != 503, answer.text
+        for _ in range(8):
+            answer = await client.post("/workflows/execute", json={"workflow": quick})
+            assert answer.status_code == 200, answer.text

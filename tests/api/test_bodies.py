@@ -1,6 +1,8 @@
+import asyncio
 import json
 
 import pytest
+from starlette.requests import Request
 
 from agentflow.api import bodies, problems
 from agentflow.errors import NotSupported
@@ -104,3 +106,13 @@ def test_order_refuses_deep_input():
 def test_order_names_what_this_version_cannot_do(field):
     with pytest.raises(NotSupported, match=field):
         bodies.order({"workflow": {}, field: {"usd": 1}})
+
+
+async def test_body_that_stops_coming_is_refused():
+    parts = asyncio.Queue()
+    parts.put_nowait({"type": "http.request", "body": b"{", "more_body": True})
+    request = Request({"type": "http", "headers": []}, parts.get)
+    async with asyncio.timeout(10):
+        with pytest.raises(problems.Refusal) as refused:
+            await bodies.read(request, idle_s=0.01)
+    assert refused.value.status == 408

@@ -1,6 +1,8 @@
 """The edge of the command line: nothing passes it as a traceback."""
 
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -31,6 +33,13 @@ def test_wrong_usage(cli, words):
     done = cli(*words)
     assert done.returncode == 2
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("words", [("-x", "-o", "json"), ("-x", "--output=json"), ("-o", "json")])
+def test_wrong_usage_is_one_document_for_a_program(cli, words):
+    done = cli("run", *words)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["errors"][0]["type"] == "InvalidInput"
 
 
 @pytest.mark.parametrize(
@@ -72,3 +81,19 @@ def test_closed_pipe_is_no_error(environ):
 def test_colours_do_not_reach_a_pipe(cli):
     done = cli("graph", HELLO, FORCE_COLOR="1")
     assert "\x1b" not in done.stdout
+
+
+def test_interrupt_at_any_moment_leaves_one_document(environ, tmp_path):
+    """While the command still reads its workflow, long before anything is executed."""
+    pipe = tmp_path / "workflow"
+    os.mkfifo(pipe)
+    command = [COMMAND, "run", "--local", str(pipe), "-o", "json"]
+    started = subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with pipe.open("w"):  # returns when the command has opened it for reading
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert json.loads(out)["errors"][0]["message"] == "Interrupted"
+    assert "Traceback" not in err

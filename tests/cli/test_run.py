@@ -103,7 +103,7 @@ def test_time_to_wait_is_over_before_the_execution(cli, ask, provider):
     assert (done.returncode, result["status"]) == (124, "running")
     assert f"executions cancel {result['execution_id']} --local" in done.stderr
     ended = cli("executions", "cancel", result["execution_id"], "--local")
-    assert ended.returncode == 0
+    assert (ended.returncode, ended.stdout) == (0, f"{result['execution_id']} cancelled\n")
 
 
 def test_invalid_workflow_starts_nothing(cli, tmp_path):

@@ -219,3 +219,23 @@ def test_port_that_is_free_is_found():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert free_port("127.0.0.1", port, by_hand=False) > port
+
+
+def test_server_that_stops_leaves_the_command_line_another_one_of_its_folder(tmp_path: Path):
+    from agentflow.cli import serve, server
+    from agentflow.settings import Settings
+
+    settings = Settings(data_dir=tmp_path)
+    note = server.address_file(tmp_path)
+    other = json.dumps({"url": "http://127.0.0.1:1", "pid": os.getppid()})
+    note.write_text(other)
+    with serve._noted(settings, "http://127.0.0.1:2"):
+        assert server.address(settings) == "http://127.0.0.1:2"
+    assert server.address(settings) == "http://127.0.0.1:1"
+    with serve._noted(settings, "http://127.0.0.1:2"):
+        note.write_text(other)
+    assert server.address(settings) == "http://127.0.0.1:1"
+    note.write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": 2**22 + 1}))
+    with serve._noted(settings, "http://127.0.0.1:2"):
+        pass
+    assert not note.exists()

@@ -128,6 +128,14 @@ def test_absent_execution_is_not_found(remote):
         assert (done.returncode, json.loads(done.stdout)["errors"][0]["type"]) == (4, "NotFound")
 
 
+def test_feature_that_cannot_be_executed_has_the_exit_code_of_an_invalid_workflow(remote):
+    workflow = {"nodes": [{"id": "ask", "type": "human"}], "start_node": "ask"}
+    done = remote("run", "-", "-o", "json", stdin=json.dumps(workflow))
+    assert done.returncode == 3
+    [error] = json.loads(done.stdout)["errors"]
+    assert error["type"] == "NotSupported" and "human" in error["message"]
+
+
 def test_problems_that_only_the_server_finds_are_shown(remote, ask):
     workflow = json.loads(Path(ask()).read_text())
     workflow["sources"][0]["config"]["api_key_env"] = "TEAM_KEY"
@@ -157,11 +165,15 @@ class Other(BaseHTTPRequestHandler):
 
     keys: list[str | None] = []
 
+    body = b"<html>hello</html>"
+
     def do_GET(self) -> None:
         self.keys.append(self.headers.get("X-API-Key"))
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b"<html>hello</html>")
+        self.wfile.write(self.body)
+
+    do_POST = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
@@ -176,10 +188,26 @@ def other() -> Iterator[str]:
     server.server_close()
 
 
-def test_other_programs_server_is_told_from_ours(cli, other):
-    done = cli("executions", "list", AGENTFLOW_API_URL=other)
-    assert done.returncode == 5
-    assert "not an AgentFlow server" in done.stderr
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b'{"id": 1}', b"[]"])
+def test_other_programs_server_is_told_from_ours(cli, other, ask, body, monkeypatch):
+    monkeypatch.setattr(Other, "body", body)
+    for words in (("executions", "list"), ("executions", "get", ABSENT), ("run", ask())):
+        done = cli(*words, AGENTFLOW_API_URL=other)
+        assert done.returncode == 5
+        assert "not an AgentFlow server" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "../..", "exec_x", "a" * 300])
+def test_what_is_no_id_is_not_found(remote, name):
+    for verb in ("get", "watch", "cancel"):
+        done = remote("executions", verb, name)
+        assert (done.returncode, done.stderr) == (4, "Execution not found.\n")
+
+
+def test_key_that_cannot_be_sent_is_a_sentence(remote):
+    done = remote("executions", "list", AGENTFLOW_API_KEY="k\u00e9y")
+    assert done.returncode == 2
+    assert "AGENTFLOW_API_KEY" in done.stderr and "k\u00e9y" not in done.stderr
 
 
 def test_generated_key_is_for_this_machine_only(home):

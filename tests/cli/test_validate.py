@@ -117,10 +117,8 @@ def test_names_of_credentials_need_the_operators_leave(cli):
     assert allowed.returncode == 0
 
 
-@pytest.mark.parametrize("path", ["missing.json", ".", "a\x00b"])
+@pytest.mark.parametrize("path", ["missing.json", "."])
 def test_file_that_cannot_be_read_is_wrong_usage(cli, path):
-    if "\x00" in path:
-        pytest.skip("the operating system passes no such name")
     done = cli("validate", path, "-o", "json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["errors"]

@@ -333,3 +333,16 @@ async def test_a_lapsed_lease_is_never_revived(pool, dsn, journal):
     await journal.enter()
     assert await lease.renew(journal.epoch)
     await lease.close()
+
+
+async def test_what_was_claimed_without_an_answer_is_found_again(pool, new_submission):
+    first, one, two = PostgresJournal(pool, "c/0", 30), new_submission(), new_submission()
+    await first.enter()
+    await first.append([accept(one), accept(two)])
+    await first.release()
+    second = PostgresJournal(pool, "c/1", 30)
+    await second.enter()
+    await second.claim(10)
+    strays = await second.strays([one.execution_id], 10)
+    assert [stray.execution_id for stray in strays] == [two.execution_id]
+    assert strays[0].spec == two.spec

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+
+import pytest
 
 from agentflow.engine.workers import Attempt, Delta, Done, Failed, InProcessWorkers, Performer
 from agentflow.errors import ProviderRejected
@@ -31,7 +34,24 @@ class Scripted:
                 raise ZeroDivisionError("inside")
             case "not json":
                 return StepResult(result=object())
+            case "nan":
+                return StepResult(delta={"x": [float("nan")]})
+            case "surrogate":
+                return StepResult(result="\ud800")
+            case "date":
+                return StepResult(result=datetime.now(UTC))
+            case "deep":
+                return StepResult(result=deep())
+            case "tuple":
+                return StepResult(result=(1, "\x00", 2**70))
         return StepResult(result="hello", delta={"x": 1})
+
+
+def deep() -> list:
+    value: list = []
+    for _ in range(100_000):
+        value = [value]
+    return value
 
 
 def attempt(do: str) -> Attempt:
@@ -110,6 +130,18 @@ async def test_unexpected_error_names_the_node_and_is_no_crash():
 async def test_result_that_is_not_json_is_refused():
     failed = await Harness().run("not json")
     assert failed.error.type == "NodeFailed" and "not JSON" in failed.error.message
+
+
+@pytest.mark.parametrize("kind", ["nan", "surrogate", "date", "deep"])
+async def test_what_json_cannot_hold_is_refused_where_it_was_made(kind):
+    failed = await Harness().run(kind)
+    assert isinstance(failed, Failed)
+    assert failed.error.type == "NodeFailed" and "not JSON" in failed.error.message
+
+
+async def test_result_is_what_the_journal_will_give_back():
+    done = await Harness().run("tuple")
+    assert isinstance(done, Done) and done.result == [1, "\x00", 2**70]
 
 
 async def test_cancelled_attempt_reports_once_with_what_it_cost():

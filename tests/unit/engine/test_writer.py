@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from agentflow.engine.writer import MAX_EVENTS, Writer
-from agentflow.errors import Conflict, FencedOut, StoreUnavailable
-from agentflow.execution.events import ExecutionStarted
-from agentflow.execution.journal import Append
+from agentflow.errors import Conflict, FencedOut, StoreError, StoreUnavailable
+from agentflow.execution.events import Event, ExecutionStarted
+from agentflow.execution.journal import Append, Recorded
 
 
 def append(execution: str, first: int = 1, count: int = 1) -> Append:
@@ -22,6 +22,7 @@ class Journal:
     def __init__(self) -> None:
         self.transactions: list[list[str]] = []
         self.rows: dict[str, int] = {}
+        self.events: dict[str, list[Event]] = {}
         self.gate = asyncio.Event()
         self.gate.set()
         self.away = 0
@@ -29,6 +30,7 @@ class Journal:
         self.foreign: set[str] = set()
         self.lapsed: set[str] = set()
         self.taken: set[str] = set()
+        self.broken: set[str] = set()
 
     async def append(self, batch: Sequence[Append]) -> None:
         await self.gate.wait()
@@ -36,6 +38,8 @@ class Journal:
             self.away -= 1
             raise StoreUnavailable()
         names = {entry.execution_id for entry in batch}
+        if names & self.broken:
+            raise OverflowError("too large")
         if names & self.taken:
             raise Conflict()
         if names & self.foreign:
@@ -43,6 +47,7 @@ class Journal:
         for entry in batch:
             assert self.rows.get(entry.execution_id, 0) == entry.first_seq - 1
             self.rows[entry.execution_id] = entry.first_seq - 1 + len(entry.events)
+            self.events.setdefault(entry.execution_id, []).extend(entry.events)
         self.transactions.append([entry.execution_id for entry in batch])
         if self.commit_then_vanish:
             self.commit_then_vanish -= 1
@@ -50,6 +55,10 @@ class Journal:
 
     async def last_seq(self, execution_ids: Sequence[str]) -> dict[str, int]:
         return {key: self.rows.get(key, 0) for key in execution_ids}
+
+    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+        events = self.events.get(execution_id, [])
+        return [Recorded(seq, events[seq - 1]) for seq in range(after + 1, len(events) + 1)]
 
     async def owned(self, execution_ids: Sequence[str]) -> set[str]:
         return set(execution_ids) - self.foreign
@@ -174,3 +183,50 @@ async def test_lapsed_lease_is_regained_and_nothing_is_lost():
     await harness.done()
     assert harness.regained == 1
     assert [error for _, _, error in harness.settled] == [None, None]
+
+
+async def test_append_that_breaks_the_journal_is_refused_and_its_lane_goes_on():
+    harness = Harness()
+    harness.journal.gate.clear()
+    harness.journal.broken = {"bad"}
+    for name in ("bad", *(f"e{number}" for number in range(8))):
+        harness.put(append(name))
+    harness.journal.gate.set()
+    await harness.writer.flush()
+    for number in range(8):
+        harness.put(append(f"later{number}"))
+    await harness.done()
+    errors = {name: error for name, _, error in harness.settled}
+    assert isinstance(errors.pop("bad"), StoreError)
+    assert len(errors) == 16 and set(errors.values()) == {None}
+
+
+async def test_settling_that_fails_does_not_end_the_lane():
+    harness = Harness()
+
+    def settle(error: object) -> None:
+        raise ZeroDivisionError
+
+    harness.writer.put(append("a", 1), settle)
+    harness.put(append("a", 2))
+    await harness.done()
+    assert harness.settled == [("a", 2, None)]
+
+
+async def test_events_that_another_owner_wrote_in_the_meantime_are_never_taken_for_ours():
+    harness = Harness()
+    harness.journal.away = 1
+    harness.journal.rows["a"] = 2
+    harness.journal.events["a"] = [ExecutionStarted(at=99.0), ExecutionStarted(at=98.0)]
+    harness.put(append("a", 1, 2))
+    harness.put(append("a", 1, 3))
+    await harness.done()
+    assert [type(error) for _, _, error in harness.settled] == [FencedOut, FencedOut]
+
+
+async def test_writer_is_available_again_once_the_database_answers_even_by_refusing():
+    harness = Harness()
+    harness.journal.away, harness.journal.taken = 1, {"dup"}
+    harness.put(append("dup"))
+    await harness.done()
+    assert isinstance(harness.settled[0][2], Conflict) and harness.writer.available

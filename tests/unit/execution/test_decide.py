@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import msgspec
 import pytest
 
 from agentflow.execution import events as ev
@@ -268,3 +271,35 @@ def test_events_survive_the_journal_encoding():
         *decide(state, hp.CancelAsked(at=2.0)).events,
     ]
     assert [ev.decode(ev.encode(event)) for event in events] == events
+
+
+def test_backoff_stays_within_its_bound_however_often_it_was_tried():
+    state, _ = begin(make_plan({"a": []}, "a", a={"retry": Retry(max_s=0.2, multiplier=10.0)}))
+    pauses = []
+    refused = ev.ErrorInfo("ConnectionFailed", "no", retryable=True, uncounted=True)
+    for attempt in range(1, 500):
+        decision = broke(state, "a", refused, jitter=0.5)
+        pauses.append(decision.events[0].delay_s)
+        decide(state, hp.Due(at=1.0, step="a", attempt=attempt))
+    assert set(pauses) == {0.1}
+
+
+def test_wide_fan_that_is_held_back_is_decided_in_linear_time():
+    leaves = [f"n{number}" for number in range(20_000)]
+    plan = make_plan({"a": []}, "a")
+    edges = tuple(PlanEdge(number, 0, number + 1) for number in range(len(leaves)))
+    made = tuple(
+        msgspec.structs.replace(
+            plan.nodes[0], index=edge.target, rank=edge.target, id=leaf, incoming=(edge.index,)
+        )
+        for leaf, edge in zip(leaves, edges, strict=True)
+    )
+    first = msgspec.structs.replace(plan.nodes[0], outgoing=tuple(edge.index for edge in edges))
+    plan = msgspec.structs.replace(
+        plan, nodes=(first, *made), edges=edges, order=tuple(range(len(made) + 1)), ids={}
+    )
+    state, _ = begin(plan)
+    began = time.process_time()
+    decision = finish(state, "a")
+    assert len(released(decision)) == plan.settings.max_parallel
+    assert time.process_time() - began < 3

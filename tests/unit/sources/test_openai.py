@@ -183,6 +183,7 @@ async def test_rate_limit_says_how_long_to_wait(
     provider.script(Status(429, "slow down", retry_after=retry_after, echo_key=True))
     error = await failure(await connect(), ProviderRateLimited)
     assert error.after == after and error.uncounted and error.retryable
+    assert ("pause" in error.message) == (after is not None)
 
 
 async def test_rate_limit_understands_dates(provider: FakeProvider, connect: Open) -> None:
@@ -410,3 +411,51 @@ async def test_packed_reply_is_unpacked(provider: FakeProvider, connect: Open) -
         Raw(packed, content_type="application/json", headers={"Content-Encoding": "gzip"})
     )
     assert (await (await connect()).generate(HELLO)).text == "unpacked"
+
+
+def _chunks(*contents: str) -> Raw:
+    """A stream of raw JSON strings, escapes and all."""
+    head = '"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m1"'
+    lines = [
+        f'data: {{{head}, "choices": [{{"index": 0, "delta": {{"content": {content}}}}}]}}\n\n'
+        for content in contents
+    ]
+    end = (
+        f'data: {{{head}, "choices": [{{"index": 0, "delta": {{}}, "finish_reason": "stop"}}]}}\n\n'
+    )
+    return Raw("".join([*lines, end]).encode(), content_type="text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("contents", "text"),
+    [
+        ((r'"a\ud800b"',), "a\ufffdb"),
+        ((r'"a\ud83d"', r'"\ude00b"'), "a\U0001f600b"),
+        ((r'"end\ud83d"',), "end\ufffd"),
+        ((r'"\udc00"', "5", "null", '""'), "\ufffd"),
+    ],
+)
+async def test_half_surrogates_of_a_stream_are_joined_or_replaced(
+    provider: FakeProvider, connect: Open, contents: tuple[str, ...], text: str
+) -> None:
+    provider.script(_chunks(*contents))
+    pieces: list[str] = []
+    reply = await (await connect()).generate(HELLO, pieces.append)
+    assert reply.text == text == "".join(pieces)
+
+
+async def test_half_surrogates_of_a_whole_reply_and_of_an_error_are_replaced(
+    provider: FakeProvider, connect: Open
+) -> None:
+    whole = rb'{"model": "m\ud800", "choices": [{"message": {"content": "a\ud800b"}}]}'
+    provider.script(Raw(whole, content_type="application/json"))
+    reply = await (await connect()).generate(HELLO)
+    assert (reply.text, reply.model) == ("a\ufffdb", "m\ufffd")
+    provider.script(Raw(rb'{"error": {"message": "bad \udfff"}}', 400, "application/json"))
+    assert "bad \ufffd" in (await failure(await connect(), ProviderRejected)).message
+
+
+async def test_answer_that_is_no_stream_is_named(provider: FakeProvider, connect: Open) -> None:
+    provider.script(Raw(b"<html>", content_type="text/html; charset=utf-8"))
+    with pytest.raises(ProviderUnavailable, match=r"text/html came, .*base_url"):
+        await (await connect()).generate(HELLO, lambda _: None)
