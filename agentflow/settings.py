@@ -102,7 +102,7 @@ def _parse(name: str, variable: str, text: str) -> object:
 
 def _integer(low: int, high: int):  # type: ignore[no-untyped-def]
     def parse(text: str) -> int:
-        value = int(text)
+        value = int(text) if text.isdecimal() else low - 1
         if not low <= value <= high:
             raise ValueError(f"expected a whole number from {low} to {high}")
         return value

@@ -200,6 +200,7 @@ def _join(settings: Settings) -> Cluster:
             "'token': whoever reaches such a cluster can run code on it. Start it with "
             "RAY_AUTH_MODE=token and set RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH here"
         )
+    _require_listener(address)
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     _put_environment(settings_environment(settings))
     import ray
@@ -331,6 +332,18 @@ def _guard(folder: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself would try for a minute. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"No Ray cluster answers at {address} ({error}): give the host:port that "
+            "`ray start --head` printed"
+        ) from None
 
 
 def _put_environment(wanted: Mapping[str, str | None]) -> dict[str, str | None]:

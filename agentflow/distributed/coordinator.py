@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import Any
@@ -39,8 +40,20 @@ ASK_S = 1.5
 
 
 def coordinator_name(index: int) -> str:
-    """The name of a coordinator: its id in the database, in Ray and in metrics."""
+    """The name of a coordinator in Ray and in metrics."""
     return f"af/coordinator/{index}"
+
+
+def coordinator_id(name: str) -> str:
+    """A new id for the database, from a coordinator's name. Several clusters may share a database, and
+    their coordinators must not fence each other; one that Ray restarts keeps the id it was made with.
+    """
+    return f"{name}@{secrets.token_hex(4)}"
+
+
+def actor_name(owner: str) -> str:
+    """The name in Ray of the coordinator with this id."""
+    return owner.partition("@")[0]
 
 
 class CoordinatorActor:
@@ -66,7 +79,7 @@ class CoordinatorActor:
         pause_s = 0.5
         while not self._draining:
             workers = RayWorkers(self.id, self._performer)
-            published = RayMetrics(self.id)
+            published = RayMetrics(actor_name(self.id))
             listeners = (self._metrics, published, logs.EventLog(self.id))
             try:
                 self._engine = await resolve(self._opener)(settings, self.id, workers, listeners)
@@ -178,7 +191,7 @@ def start_coordinators(
             max_task_retries=0,
             max_concurrency=2000,
         )
-        .remote(name, opener, performer)
+        .remote(coordinator_id(name), opener, performer)
         for name in names
     ]
     try:
@@ -256,7 +269,7 @@ class RayDoor:
         self, owner: str, execution_id: str, after: int
     ) -> AsyncIterator[Sequence[StreamItem]]:
         try:
-            handle = await self._handle(owner)
+            handle = await self._handle(actor_name(owner))
         except ValueError:
             return
         stream = handle.watch.options(num_returns="streaming").remote(execution_id, after)
@@ -264,15 +277,15 @@ class RayDoor:
             async for ref in stream:
                 yield await _answer(ref)
         except (RayActorError, StoreUnavailable):
-            self._handles.pop(owner, None)  # the owner is gone: the caller asks the journal
+            self._forget(owner)  # the owner is gone: the caller asks the journal
         finally:
             ray.cancel(stream)
 
     async def nudge(self, owner: str, execution_id: str) -> None:
         try:
-            (await self._handle(owner)).nudge.remote(execution_id)
+            (await self._handle(actor_name(owner))).nudge.remote(execution_id)
         except (RayActorError, ValueError):
-            self._handles.pop(owner, None)
+            self._forget(owner)
 
     async def metrics(self) -> dict[str, str]:
         texts = await asyncio.gather(*(self._ask(name, "metrics_text") for name in self._names))
@@ -285,6 +298,9 @@ class RayDoor:
 
     async def close(self) -> None:
         self._handles.clear()
+
+    def _forget(self, owner: str) -> None:
+        self._handles.pop(actor_name(owner), None)
 
     async def _ask(self, name: str, method: str) -> Any:
         """The coordinator's answer, or None when it gives none soon."""

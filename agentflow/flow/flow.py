@@ -145,7 +145,7 @@ class Flow:
         """The execution as it stands, with its steps. Raises NotFound."""
         store = self._store(tenant)
         record = await store.execution(execution_id)
-        if record.over or record.status == "quarantined":
+        if record.over:
             return record
         return await self._folded(store, record)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ async def open_local(settings: Settings) -> Flow:
     from agentflow.telemetry.metrics import MetricsListener
 
     metrics = MetricsListener()
-    coordinator = f"local/{os.getpid()}"
+    coordinator = f"local/{os.getpid()}@{secrets.token_hex(4)}"
     workers = InProcessWorkers(open_performer(settings))
     engine = await open_coordinator(settings, coordinator, workers, [metrics])
     return await open_flow(settings, InProcessDoor(engine, metrics.text))

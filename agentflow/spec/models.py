@@ -253,7 +253,7 @@ class WorkflowSpec(SpecModel):
     edges: list[EdgeSpec] = []
     queues: list[QueueSpec] = []
     sources: list[SourceSpec] = []
-    name: Annotated[str, Field(max_length=200)] | None = None
+    name: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
     description: str | None = None
     version: str = "1.0.0"
     metadata: dict[str, Json] = {}

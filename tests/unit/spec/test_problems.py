@@ -504,3 +504,9 @@ def test_output_key_cannot_be_a_name_that_the_engine_provides(name):
     found = check(document).errors
     assert [problem.code for problem in found] == ["E024"]
     assert found[0].path == "/nodes/0/metadata/output_key" and repr(name) in found[0].message
+
+
+def test_name_that_no_database_can_hold_is_refused():
+    document = {"name": "a\x00b", "nodes": [{"id": "a", "type": "input"}], "start_node": "a"}
+    found = check(document).errors
+    assert [(problem.code, problem.path) for problem in found] == [("E003", "/name")]
