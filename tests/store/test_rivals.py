@@ -76,7 +76,7 @@ async def test_rivals_never_duplicate_a_completion_and_leave_no_gap(dsn, pool, n
     rivals = [_Rival(pool, f"rival/{number}", number, submissions) for number in range(2)]
     burying = asyncio.create_task(_bury_for_ever(dsn))
     releasing = asyncio.create_task(_release_quarantined(pool))
-    await asyncio.wait_for(asyncio.gather(*(rival.live(finished) for rival in rivals)), 60)
+    await asyncio.wait_for(asyncio.gather(*(rival.live(finished) for rival in rivals)), 180)
     for task in (burying, releasing):
         task.cancel()
     await asyncio.gather(burying, releasing, return_exceptions=True)

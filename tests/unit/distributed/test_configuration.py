@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-CLUSTER = Path(__file__).parents[2] / "cluster"
+CLUSTER = Path(__file__).parents[3] / "cluster"
 
 
 def test_serve_yaml_names_the_application_and_its_deployment():
