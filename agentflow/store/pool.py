@@ -32,7 +32,9 @@ def unavailable() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
-        raise StoreUnavailable(f"The database is away ({type(error).__name__}); where DATABASE_URL names it, see to that server") from error
+        raise StoreUnavailable(
+            f"The database is away ({type(error).__name__}): see to the server of DATABASE_URL if you set one"
+        ) from error
     except asyncpg.InterfaceError as error:
         if "clos" not in str(error):  # "connection is closed", "pool is closing"
             raise

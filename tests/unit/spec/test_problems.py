@@ -498,7 +498,9 @@ def test_output_key_cannot_be_a_name_that_the_engine_provides(name):
         "nodes": [
             {"id": "a", "type": "llm", "metadata": {"source": "m", "output_key": name}},
         ],
-        "sources": [{"id": "m", "kind": "llm", "config": {"provider": "local", "model": "smollm2"}}],
+        "sources": [
+            {"id": "m", "kind": "llm", "config": {"provider": "local", "model": "smollm2"}}
+        ],
         "start_node": "a",
     }
     found = check(document).errors
