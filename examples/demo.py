@@ -10,6 +10,7 @@ Usage: python examples/demo.py [--prompt TEXT] [--no-kill]      (make demo, make
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import re
@@ -33,6 +34,7 @@ from agentflow.access.model import DEFAULT_TENANT
 from agentflow.execution.keys import idempotency_key
 
 Json = Any
+PR_SET_PDEATHSIG = 1
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 screen = Console(highlight=False, soft_wrap=True)
@@ -100,6 +102,8 @@ def server() -> Iterator[tuple[str, str]]:
         env=environ,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
     )
     try:
         line = process.stdout.readline().strip() if process.stdout else ""
@@ -114,6 +118,12 @@ def server() -> Iterator[tuple[str, str]]:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def end_with_parent() -> None:
+    """In the child: Linux sends it SIGTERM when this process dies, however it dies."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
@@ -296,4 +306,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
