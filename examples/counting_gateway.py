@@ -32,7 +32,7 @@ def load_model() -> str:
     parameters.n_ctx = 4096
     parameters.n_parallel = 2
     parameters.warmup = False
-    parameters.cpuparams.n_threads = 1
+    parameters.cpuparams.n_threads = 2
     server = xllamacpp.Server(parameters)
     load_model.server = server  # type: ignore[attr-defined]  # it lives as long as the process
     return str(server.listening_address)

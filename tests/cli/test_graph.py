@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from agentflow.cli import drawing
 from tests.cli.conftest import EXAMPLES
+from tests.soak import cases
 
 DIAMOND = """\
       ┌───┐
@@ -60,7 +61,7 @@ edges = st.integers(2, 12).flatmap(
 
 
 @given(edges)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=cases(60))
 def test_every_node_is_drawn_below_what_leads_to_it(graph):
     count, links = graph
     links = [(a, b) for a, b in links if a < b]

@@ -10,6 +10,7 @@ from agentflow.execution import happenings as hp
 from agentflow.execution.decide import Conclude, Dispatch, Evaluate, decide
 from agentflow.execution.state import ExecutionState, fold
 from agentflow.plan.plan import Plan
+from tests.soak import cases
 from tests.unit.execution.test_decide import make_plan
 
 
@@ -78,7 +79,7 @@ def shape(state: ExecutionState):
     return state.status, steps, bytes(state.edges), state.unresolved, state.taken_in
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=cases(200), deadline=None)
 @given(plans(), st.randoms(use_true_random=False))
 def test_completion_order_does_not_change_the_end(drawn, random):
     plan, takes = drawn
@@ -91,7 +92,7 @@ def test_completion_order_does_not_change_the_end(drawn, random):
     assert sorted(second.worked) == sorted(set(second.worked))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(plans(), st.randoms(use_true_random=False))
 def test_every_prefix_resumes_to_the_same_end_without_repeating_a_completed_step(drawn, random):
     plan, takes = drawn
@@ -106,7 +107,7 @@ def test_every_prefix_resumes_to_the_same_end_without_repeating_a_completed_step
         assert not done & set(resumed.worked)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(plans(), st.randoms(use_true_random=False), st.integers(0, 100))
 def test_folding_in_two_parts_is_folding_once(drawn, random, cut):
     plan, takes = drawn
@@ -118,7 +119,7 @@ def test_folding_in_two_parts_is_folding_once(drawn, random, cut):
     assert once.seq == len(run.events)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(plans(), st.randoms(use_true_random=False))
 def test_each_step_has_exactly_one_terminal_event(drawn, random):
     plan, takes = drawn

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agentflow.plan.compile import compile_plan
 from agentflow.plan.plan import END, Plan
 from agentflow.spec.check import check
+from tests.soak import cases
 from tests.unit.spec.samples import line, triage
 
 Json = Any
@@ -58,7 +59,7 @@ def graphs(draw: st.DrawFn) -> dict[str, Json]:
     return line(llm("x"), nodes=shuffled, start_node=names[0], edges=edges)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(graphs())
 def test_compile_orders_every_node_after_its_past(document: dict[str, Json]) -> None:
     plan = compiled(document)
@@ -71,7 +72,7 @@ def test_compile_orders_every_node_after_its_past(document: dict[str, Json]) -> 
         assert all(plan.edges[index].source == node.index for index in node.outgoing)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(graphs())
 def test_compile_gives_every_read_its_writers_in_the_past(document: dict[str, Json]) -> None:
     plan = compiled(document)
@@ -85,7 +86,7 @@ def test_compile_gives_every_read_its_writers_in_the_past(document: dict[str, Js
                 assert set(read.writers) == past[node.index]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=cases(30), deadline=None)
 @given(graphs(), st.randoms())
 def test_compile_is_deterministic(document: dict[str, Json], rng: random.Random) -> None:
     shuffled = dict(rng.sample(list(document.items()), len(document)))

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from agentflow.errors import SpecInvalid
 from agentflow.plan.compile import compile_plan
 from agentflow.spec.check import check, check_text, parse
+from tests.soak import cases
 from tests.unit.spec.samples import damaged_documents, json_values
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(
+    max_examples=cases(150), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @quick
@@ -50,7 +53,7 @@ def test_check_gives_the_same_codes_for_the_text_of_a_document(document: object)
     assert all(found.line and found.column for found in located.errors)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(300), deadline=None)
 @given(st.text() | st.binary() | st.text(alphabet='{}[]",:\\ 0123456789.eE-tfnu\n', max_size=60))
 def test_parse_gives_a_value_or_a_problem_for_any_text(text: str | bytes) -> None:
     try:

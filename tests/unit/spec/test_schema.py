@@ -12,6 +12,7 @@ from agentflow.spec.check import check
 from agentflow.spec.jsonschema import SchemaInvalid, compile_schema
 from agentflow.spec.models import normalize
 from agentflow.spec.schema import first_mismatch, workflow_schema
+from tests.soak import cases
 from tests.unit.spec.samples import damaged_documents, triage
 
 Json = Any
@@ -50,7 +51,7 @@ def test_workflow_schema_refuses_by_type(path: tuple[Any, ...], value: Json) -> 
     assert not SCHEMA.is_valid(normalize(document))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(damaged_documents())
 def test_workflow_schema_accepts_whatever_the_check_accepts(document: Json) -> None:
     checked = check(document)
