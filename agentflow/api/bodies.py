@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import re
 from typing import Any
 
 import msgspec
@@ -15,7 +12,7 @@ from agentflow.api import problems
 from agentflow.errors import NotSupported, SpecInvalid
 from agentflow.spec.problems import problem
 from agentflow.spec.reading import MAX_BYTES as MAX_BYTES_OF_SPEC
-from agentflow.spec.reading import MAX_NESTING, nesting
+from agentflow.spec.reading import MAX_NESTING, nesting, parse
 
 Json = Any
 
@@ -27,8 +24,6 @@ DECODABLE_DEPTH = 500
 IDLE_S = 30.0
 _SMALL = 64 * 1024
 
-_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELDS = ("workflow", "workflow_id", "version", "initial_state", "metadata", "priority")
 _LATER = ("budget", "webhook")
 
@@ -112,32 +107,17 @@ def decode(raw: bytes) -> Body:
     if not raw.strip():
         raise problems.malformed("The request body is empty; send a JSON object")
     try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise _not_json(f"byte {error.start} is not UTF-8 text") from None
-    if depth_of(raw, DECODABLE_DEPTH) > DECODABLE_DEPTH:
-        raise TooDeep(raw.lstrip()[:1] == b"{")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_integer,
-        )
-        if _SURROGATE.search(raw):
-            json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        raise _not_json(
-            f"{error.msg} at line {error.lineno}, column {error.colno}",
-            line=error.lineno,
-            column=error.colno,
-        ) from None
-    except UnicodeEncodeError:
-        raise _not_json("a string holds half of a surrogate pair, which is not text") from None
-    except ValueError as error:
-        raise _not_json(str(error)) from None
-    return Body(value, text, len(raw))
+        value = parse(raw, max_bytes=len(raw), max_nesting=DECODABLE_DEPTH)
+    except SpecInvalid as error:
+        (found,) = error.problems
+        if found.code == "E026":
+            raise TooDeep(raw.lstrip()[:1] == b"{") from None
+        place = {"line": found.line, "column": found.column}
+        given = {name: number for name, number in place.items() if number is not None}
+        where = ", ".join(f"{name} {number}" for name, number in given.items())
+        reason = found.message.removeprefix("Not valid JSON: ")
+        raise _not_json(f"{reason} at {where}" if where else reason, **given) from None
+    return Body(value, raw.decode("utf-8-sig"), len(raw))
 
 
 async def asked_order(request: Request) -> Order:
@@ -203,22 +183,6 @@ def order(value: dict[str, Json]) -> Order:
     )
 
 
-def depth_of(raw: bytes, enough: int) -> int:
-    """How deep the brackets of a JSON text nest; the count stops above ``enough``."""
-    depth = deepest = 0
-    for match in _BRACKETS.finditer(raw):
-        first = raw[match.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > deepest:
-                deepest = depth
-                if deepest > enough:
-                    break
-        elif first in b"]}":
-            depth -= 1
-    return deepest
-
-
 def _refuse_unknown(value: dict[str, Json]) -> None:
     unknown = [name for name in value if name not in (*_FIELDS, *_LATER)]
     if unknown:
@@ -255,34 +219,6 @@ def _not_json(reason: str, **place: int) -> problems.Refusal:
     return problems.malformed(
         f"The request body is not valid JSON: {reason}", [problems.at("", reason, **place)]
     )
-
-
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:100]!r} appears twice in one object")
-    return made
-
-
-def _constant(name: str) -> Json:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text) <= 18:
-        return int(text)
-    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
-        raise ValueError(f"the whole number {text[:40]} does not fit in 64 bits")
-    return value
 
 
 def _name_of(value: Json) -> str:

@@ -20,19 +20,20 @@ MAX_NESTING = 64
 _TOKEN_BYTES = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def parse(text: bytes | str) -> Json:
+def parse(text: bytes | str, *, max_bytes: int = MAX_BYTES, max_nesting: int = MAX_NESTING) -> Json:
     """The JSON value of a text.
 
-    Raises SpecInvalid with one problem: E026 when it is larger than 5 MB or nested deeper than 64,
-    else E001, with line and column, when it is not JSON (RFC 8259) or holds NaN, Infinity, a number
-    out of range, a lone surrogate or a key twice.
+    Raises SpecInvalid with one problem: E026 when it is larger than 5 MB or nested deeper than 64
+    (or the limits given), else E001, with line and column, when it is not JSON (RFC 8259) or holds
+    NaN, Infinity, a number out of range, a lone surrogate or a key twice.
     """
     raw = text.encode(errors="surrogatepass") if isinstance(text, str) else bytes(text)
-    if len(raw) > MAX_BYTES:
-        _refuse("E026", f"The document is {len(raw):,} bytes; the limit is {MAX_BYTES:,} (5 MB)")
-    _measure(raw)
+    if len(raw) > max_bytes:
+        _refuse("E026", f"The document is {len(raw):,} bytes; the limit is {max_bytes:,} (5 MB)")
+    _measure(raw, max_nesting)
     try:
         decoded = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -54,7 +55,7 @@ def parse(text: bytes | str) -> Json:
     except json.JSONDecodeError as error:
         message = f"Not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
         _refuse("E001", message, error.lineno, error.colno)
-    unfit = unfit_value(value)
+    unfit = unfit_value(value) if _SURROGATE_ESCAPE.search(raw) else None
     if unfit is not None:
         line, column = locate(decoded, [unfit[0]])[pointer(unfit[0])]
         _refuse("E001", unfit[1], line, column, unfit[0])
@@ -180,16 +181,16 @@ def _refuse(
     raise SpecInvalid([msgspec.structs.replace(found, line=line, column=column)])
 
 
-def _measure(raw: bytes) -> None:
+def _measure(raw: bytes, limit: int) -> None:
     """Refuse deep nesting before anything recursive sees the text."""
     depth = 0
     for found in _TOKEN_BYTES.finditer(raw):
         token = found[0]
         if token in (b"{", b"["):
             depth += 1
-            if depth > MAX_NESTING:
+            if depth > limit:
                 line = raw.count(b"\n", 0, found.start()) + 1
-                _refuse("E026", f"The document is nested deeper than {MAX_NESTING} levels", line)
+                _refuse("E026", f"The document is nested deeper than {limit} levels", line)
         elif token in (b"}", b"]"):
             depth -= 1
 
