@@ -8,13 +8,24 @@ that inserts, by the database's clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from agentflow.execution.events import Event
 
 Json = Any
+
+ExecutionStatus = Literal[
+    "pending",
+    "running",
+    "waiting",
+    "quarantined",
+    "completed",
+    "failed",
+    "cancelled",
+    "timed_out",
+]
 
 
 class Recorded(msgspec.Struct, frozen=True):

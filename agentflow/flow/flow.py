@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -21,7 +21,12 @@ from agentflow.errors import (
     Unauthenticated,
 )
 from agentflow.execution.events import TERMINAL_EXECUTION
-from agentflow.execution.journal import ExecutionRecord, Recorded, Submission
+from agentflow.execution.journal import (
+    ExecutionRecord,
+    ExecutionStatus,
+    Recorded,
+    Submission,
+)
 from agentflow.ids import new_id
 from agentflow.settings import Settings
 
@@ -178,7 +183,10 @@ class Flow:
         limit: int = 50,
         cursor: str | None = None,
     ) -> ExecutionPage:
-        """A page of the tenant's executions, newest first."""
+        """A page of the tenant's executions, newest first. Raises InvalidInput."""
+        if status is not None and status not in get_args(ExecutionStatus):
+            known = ", ".join(get_args(ExecutionStatus))
+            raise InvalidInput(f"{status!r} is no status of an execution; they are: {known}")
         return await self._store(tenant).executions(status=status, limit=limit, cursor=cursor)
 
     async def wait(

@@ -27,3 +27,15 @@ async def test_initial_state_that_is_not_json_is_refused_and_the_flow_goes_on(ds
     finally:
         await flow.close()
     assert record.status == "completed" and record.final_state["x"] == [2**70, "\x00"]
+
+
+async def test_list_refuses_a_status_that_no_execution_has(dsn, tmp_path):
+    flow = await open_local(
+        load({"DATABASE_URL": dsn, "AGENTFLOW_DATA_DIR": str(tmp_path), "API_KEY": "k" * 40})
+    )
+    try:
+        with pytest.raises(InvalidInput, match="completed"):
+            await flow.list(DEFAULT_TENANT, status="done")
+        assert (await flow.list(DEFAULT_TENANT, status="completed")).total == 0
+    finally:
+        await flow.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from agentflow.api.docs import BODY_CANCEL, SSE_ANSWER, answers
 from agentflow.api.views import accepted_body, event_body, execution_body, summary_body
 from agentflow.errors import NotFound
 from agentflow.execution.events import TERMINAL_EXECUTION
+from agentflow.execution.journal import ExecutionStatus
 from agentflow.ids import to_uuid
 
 Json = Any
@@ -23,17 +24,6 @@ MAX_EVENTS = 1_000_000
 """No execution has more; a position beyond it never existed."""
 _KINDS = ("lifecycle", "tokens", "logs")
 
-Status = Literal[
-    "pending",
-    "running",
-    "waiting",
-    "quarantined",
-    "completed",
-    "failed",
-    "cancelled",
-    "timed_out",
-]
-
 
 @router.get(
     "/executions",
@@ -43,7 +33,7 @@ Status = Literal[
 )
 async def list_executions(
     request: Request,
-    status: Status | None = None,
+    status: ExecutionStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     offset: Annotated[int, Query(ge=0, le=0, description="Use cursor")] = 0,
