@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +23,12 @@ from agentflow.store import embedded, migrate
 from agentflow.store.pool import open_pool
 
 _TEMPLATE = "migrated"
+
+
+def pytest_configure() -> None:
+    """A shell that runs us in the background makes us, and what we start, deaf to Ctrl-C; the tests of
+    Ctrl-C need processes that hear it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def new_folder(base: str = "/tmp") -> Path:
