@@ -34,8 +34,9 @@ class _Rival:
             try:
                 await self.journal.enter()
                 await self.pause(0.05)
-                for claimed in await self.journal.claim(3):
-                    await self.work(claimed.execution_id, finished)
+                kept = await self.journal.strays((), EXECUTIONS)  # entering again keeps them ours
+                for owned in [*kept, *await self.journal.claim(3)]:
+                    await self.work(owned.execution_id, finished)
             except FencedOut:
                 self.fenced += 1
 
@@ -76,7 +77,7 @@ async def test_rivals_never_duplicate_a_completion_and_leave_no_gap(dsn, pool, n
     rivals = [_Rival(pool, f"rival/{number}", number, submissions) for number in range(2)]
     burying = asyncio.create_task(_bury_for_ever(dsn))
     releasing = asyncio.create_task(_release_quarantined(pool))
-    await asyncio.wait_for(asyncio.gather(*(rival.live(finished) for rival in rivals)), 180)
+    await asyncio.wait_for(asyncio.gather(*(rival.live(finished) for rival in rivals)), 120)
     for task in (burying, releasing):
         task.cancel()
     await asyncio.gather(burying, releasing, return_exceptions=True)
