@@ -226,6 +226,10 @@ class ExecutionLost(ExecutionError):
     """The owner of an execution without durability died."""
 
 
+class EventLimit(ExecutionError):
+    """The journal of an execution reached its longest permitted length."""
+
+
 class Cancelled(BaseException):
     """Control flow: the attempt was cancelled. Not an Exception, so node code cannot swallow it."""
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_functions_stay_short():
                 if lines > FUNCTION_LINES:
                     long[f"{relative(path)}:{node.name}"] = lines
     assert long == {}
+
+
+def test_functions_of_the_core_are_mostly_short():
+    lines = [
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in (PACKAGE / "execution").rglob("*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    assert statistics.median(lines) < 12
 
 
 def test_no_module_is_a_junk_drawer():

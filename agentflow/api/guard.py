@@ -13,11 +13,17 @@ from agentflow.access.model import Principal
 from agentflow.api import problems
 from agentflow.errors import AgentFlowError, Unauthenticated
 
-_HEALTH = ("/health", "/health/ready", "/health/live", "/ready", "/live")
-PUBLIC = frozenset(
-    ("/", "/openapi.json", "/docs", "/redoc", *_HEALTH, *(f"/api/v1{path}" for path in _HEALTH))
+_OPEN = (
+    *("/health", "/health/ready", "/health/live", "/ready", "/live"),
+    "/schemas/workflow.json",
 )
-"""The only paths that answer without a key."""
+PUBLIC = frozenset(
+    (
+        *("/", "/openapi.json", "/docs", "/redoc", *_OPEN),
+        *(f"/api/v1{path}" for path in _OPEN),
+    )
+)
+"""The only paths that answer without a key. The schema is among them because editors fetch it."""
 
 MAX_KEY = 4096
 Authenticate = Callable[[str], Awaitable[Principal]]

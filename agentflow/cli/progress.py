@@ -38,9 +38,10 @@ _OPEN = ("running", "retrying", "queued", "waiting")
 
 
 class Row:
-    """What is known of one step."""
+    """What is known of the latest step of one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: str) -> None:
+        self.step = step
         self.state = "pending"
         self.worker = ""
         self.started: float | None = None
@@ -51,6 +52,8 @@ class Row:
     def apply(self, event: Json) -> None:
         """Take in a step event, as the API describes it."""
         data = event.get("data") or {}
+        if event["step"] != self.step:
+            self.step, self.started, self.seconds, self.tokens = event["step"], None, None, 0
         self.state = _SHOWN.get(event["type"], self.state)
         at = seconds_of(event.get("ts"))
         worker = data.get("worker")
@@ -85,7 +88,7 @@ class Progress:
     def __init__(self, screen: Screen, *, quiet: bool = False, steps: tuple[str, ...] = ()) -> None:
         self._screen = screen
         self.quiet = quiet
-        self._rows: dict[str, Row] = {step: Row() for step in steps}
+        self._rows: dict[str, Row] = {step: Row(step) for step in steps}
         self._reply = ""
         self._live: Live | None = None
         self._began = time.time()
@@ -117,7 +120,7 @@ class Progress:
             return
         if step is None or event["type"] not in _SHOWN:
             return
-        row = self._rows.setdefault(step, Row())
+        row = self._rows.setdefault(event.get("node_id") or step, Row(step))
         row.apply(event)
         if row.state != "running":
             self._reply = ""
@@ -153,12 +156,12 @@ class Progress:
         table.add_column("time", justify="right")
         table.add_column("tokens", justify="right")
         now = time.time()
-        for step, row in self._rows.items():
+        for row in self._rows.values():
             state = Text(row.state, style=_STYLE.get(row.state, ""))
             if row.note:
                 state.append(f"  {printable(row.note)}", style="dim")
             tokens = str(row.tokens) if row.tokens else ""
-            table.add_row(Text(step), state, Text(row.worker), row.elapsed(now), tokens)
+            table.add_row(Text(row.step), state, Text(row.worker), row.elapsed(now), tokens)
         reply = printable(" ".join(self._reply.split()))[-200:]
         return Group(table, Text(reply, style="dim")) if reply else Group(table)
 

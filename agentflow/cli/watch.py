@@ -72,7 +72,7 @@ def report(screen: Screen, record: Json, *, quiet: bool = False) -> int:
         screen.say(
             f"{record['id']} {record['status'].replace('_', ' ')} in "
             f"{metrics.get('execution_time') or 0:.2f} s, "
-            f"{metrics.get('nodes_executed') or 0} steps, "
+            f"{metrics.get('nodes_executed') or 0} nodes, "
             f"{metrics.get('tokens_used') or 0} tokens, ${metrics.get('cost') or 0:.6f}"
         )
     if screen.structured:
@@ -80,7 +80,8 @@ def report(screen: Screen, record: Json, *, quiet: bool = False) -> int:
     else:
         for error in result["errors"]:
             node = f" in node {error['node_id']}" if error.get("node_id") else ""
-            screen.say(f"{error.get('type')}{node}: {error.get('message')}")
+            met = "Went on after " if record["status"] == "completed" else ""
+            screen.say(f"{met}{error.get('type')}{node}: {error.get('message')}")
         if isinstance(result["output"], str):
             screen.text(result["output"])
         elif result["output"] is not None:

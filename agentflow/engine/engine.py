@@ -21,10 +21,11 @@ from agentflow.engine.workers import Attempt, Report, Workers
 from agentflow.engine.writer import Writer
 from agentflow.errors import AgentFlowError, Conflict, NotSupported, StoreUnavailable
 from agentflow.execution.events import TERMINAL_EXECUTION, ErrorInfo
+from agentflow.execution.fold import fold
 from agentflow.execution.happenings import Accepted, CancelAsked, Concluded
 from agentflow.execution.journal import Claimed, Command, Journal, Recorded, Submission
 from agentflow.execution.listener import Listener
-from agentflow.execution.state import ExecutionState, fold
+from agentflow.execution.state import ExecutionState
 from agentflow.nodes.base import NodeSet
 from agentflow.plan.plan import Plan
 

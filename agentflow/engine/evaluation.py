@@ -6,24 +6,21 @@ is recorded, and never evaluated again.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow.engine.choices import choose, publish
 from agentflow.engine.workers import Done, Failed, describe
 from agentflow.errors import (
-    ConditionError,
     InvalidInput,
     NodeFailed,
-    NoRouteTaken,
     StepError,
     WorkerLost,
 )
 from agentflow.execution import happenings as hp
-from agentflow.execution.decide import Evaluate
 from agentflow.execution.state import ExecutionState
+from agentflow.execution.turn import Evaluate, Expire, Fail, Gather
 from agentflow.execution.views import final_state, view
 from agentflow.nodes.base import NodeSet, StepContext, StepResult, is_inline
 from agentflow.plan.plan import Field, PlanNode
@@ -60,11 +57,21 @@ class Evaluator:
         self._clock = clock
         self._chance = chance
 
-    def evaluate(self, state: ExecutionState, tenant: str, command: Evaluate) -> hp.Happening:
-        """Run an inline step and choose its edges."""
+    def evaluate(
+        self, state: ExecutionState, tenant: str, command: Evaluate | Gather | Expire | Fail
+    ) -> hp.Happening:
+        """Run an inline step and choose its edges; or choose those of a step that cannot run."""
         node = state.plan.nodes[command.node]
+        if isinstance(command, Fail):
+            return hp.Broke(
+                at=self._clock(),
+                step=command.step,
+                error=command.error,
+                taken=self.continuing(state, node),
+                inline=True,
+            )
         try:
-            with _as_step_error(f"Node {node.id!r}"):
+            with _AsStepError(f"Node {node.id!r}"):
                 seen = view(state, node)
                 result = self._run_inline(state, tenant, node, command.step, seen)
                 require_fit(state.fields, node, result.delta)
@@ -74,7 +81,7 @@ class Evaluator:
                 at=self._clock(),
                 step=command.step,
                 error=describe(error),
-                taken=self.continuing(state, node, error),
+                taken=self.continuing(state, node, error.type),
                 inline=True,
             )
         return hp.Finished(
@@ -94,7 +101,7 @@ class Evaluator:
         if isinstance(told, Failed):
             return self._failure(state, node, (key, attempt, generation), told)
         try:
-            with _as_step_error(f"Node {node.id!r}"):
+            with _AsStepError(f"Node {node.id!r}"):
                 require_fit(state.fields, node, told.delta)
                 seen = view(state, node)
                 taken = choose(state.plan, state.fields, node, seen, told.result, told.delta)
@@ -116,20 +123,19 @@ class Evaluator:
     def conclude(self, state: ExecutionState) -> hp.Concluded:
         """The published output, or why it cannot be had."""
         try:
-            with _as_step_error("The output"):
+            with _AsStepError("The output"):
                 output = publish(state.plan, final_state(state), state.execution_id)
         except StepError as error:
             return hp.Concluded(at=self._clock(), error=describe(error))
         return hp.Concluded(at=self._clock(), output=output)
 
-    def continuing(
-        self, state: ExecutionState, node: PlanNode, error: StepError | None = None
-    ) -> tuple[int, ...]:
-        """Edges to take when the node continues after an error, as after a null result."""
-        if node.on_error != "continue" or isinstance(error, ConditionError | NoRouteTaken):
+    def continuing(self, state: ExecutionState, node: PlanNode, error: str = "") -> tuple[int, ...]:
+        """Edges to take when the node continues after an error of this type, as after a null result;
+        none where the choice of edges is what failed."""
+        if node.on_error != "continue" or error in ("ConditionError", "NoRouteTaken"):
             return ()
         try:
-            with _as_step_error(f"Node {node.id!r}"):
+            with _AsStepError(f"Node {node.id!r}"):
                 return choose(state.plan, state.fields, node, view(state, node), None, {})
         except StepError:  # the step has failed already: no edge can be chosen
             return ()
@@ -143,7 +149,7 @@ class Evaluator:
         seen: dict[str, Json],
     ) -> StepResult:
         code = self._nodes.of_type(node.type)
-        if not is_inline(code):
+        if not is_inline(code, node.placement):
             raise NodeFailed(f"Nodes of type {node.type!r} cannot run inside the coordinator")
         context = StepContext(
             node=node,
@@ -164,9 +170,7 @@ class Evaluator:
     ) -> hp.Broke:
         key, attempt, generation = which
         error = failed.error
-        if (
-            error.type == "Cancelled"
-        ):  # nobody asked for it if the step is still open: its worker went
+        if error.type == "Cancelled":  # by nobody, as the step is still open: its worker went
             error = describe(WorkerLost("The worker stopped under the attempt"))
         return hp.Broke(
             at=self._clock(),
@@ -175,19 +179,23 @@ class Evaluator:
             generation=generation,
             error=error,
             jitter=self._chance(),
-            taken=self.continuing(state, node),
+            taken=self.continuing(state, node, error.type),
             calls=failed.calls,
             worker=failed.worker,
         )
 
 
-@contextlib.contextmanager
-def _as_step_error(where: str) -> Iterator[None]:
+class _AsStepError:
     """A fault in what is evaluated ends the step or the execution, not the coordinator's loop."""
-    try:
-        yield
-    except StepError:
-        raise
-    except Exception as fault:
-        log.exception("evaluation_failed")
-        raise NodeFailed(f"{where} raised {type(fault).__name__}: {fault}") from fault
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        if isinstance(fault, Exception) and not isinstance(fault, StepError):
+            log.error("evaluation_failed", exc_info=fault)
+            told = f"{self._where} raised {type(fault).__name__}: {fault}"
+            raise NodeFailed(told) from fault

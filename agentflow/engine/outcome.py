@@ -7,6 +7,7 @@ from typing import Any
 from agentflow.execution.journal import Outcome
 from agentflow.execution.state import ExecutionState, Step
 from agentflow.execution.views import (
+    all_steps,
     cost,
     executed,
     execution_time,
@@ -54,9 +55,7 @@ def error_of(state: ExecutionState) -> dict[str, Json] | None:
 
 def steps_of(state: ExecutionState) -> tuple[dict[str, Json], ...]:
     """Rows of the ``steps`` projection, in canonical order, skipped steps included."""
-    plan = state.plan
-    found = (state.steps.get(plan.nodes[index].id) for index in plan.order)
-    return tuple(_row(state, step) for step in found if step is not None)
+    return tuple(_row(state, step) for step in all_steps(state))
 
 
 def _row(state: ExecutionState, step: Step) -> dict[str, Json]:
@@ -66,7 +65,7 @@ def _row(state: ExecutionState, step: Step) -> dict[str, Json]:
         "step": step.key,
         "node_id": node.id,
         "type": node.type,
-        "iteration": None,
+        "iteration": ".".join(map(str, step.iterations)) or None,
         "index": None,
         "generation": step.generation,
         "status": step.status,

@@ -18,18 +18,31 @@ from agentflow.errors import (
     StoreUnavailable,
 )
 from agentflow.execution import happenings as hp
-from agentflow.execution.decide import Abandon, Conclude, Dispatch, Evaluate, Wake, decide
+from agentflow.execution.decide import decide
 from agentflow.execution.events import Event
 from agentflow.execution.journal import Append, Recorded, Submission
 from agentflow.execution.keys import attempt_id
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState, Step
+from agentflow.execution.turn import (
+    Abandon,
+    Command,
+    Conclude,
+    Dispatch,
+    Evaluate,
+    Expire,
+    Fail,
+    Gather,
+    Wake,
+)
 from agentflow.execution.views import view
 from agentflow.nodes.base import NodeSet
 from agentflow.plan.plan import Field, PlanNode
 
 Json = Any
 WITHDRAWN = "The database did not acknowledge its acceptance in time"
+TURN = 500
+"""Events after which a turn ends, though there is more that needs no worker."""
 LINGER_S = 30.0
 """How long an ended execution is kept for late results of its abandoned attempts."""
 
@@ -138,9 +151,25 @@ class Scheduler:
         commands: tuple[int, ...] = (),
         then: Callable[[AgentFlowError | None], None] | None = None,
     ) -> None:
-        """One turn: decide, run the whole inline closure, append it in one transaction."""
+        """One turn: decide, run the whole inline closure, append it in one transaction.
+
+        A closure of more than :data:`TURN` events is cut into several turns, so that other executions
+        of this coordinator have theirs in between.
+        """
+        self._turn(owned, deque([happening]), accept, commands, then)
+
+    def _turn(
+        self,
+        owned: Owned,
+        pending: deque[hp.Happening],
+        accept: Submission | None = None,
+        commands: tuple[int, ...] = (),
+        then: Callable[[AgentFlowError | None], None] | None = None,
+    ) -> None:
         was_over = owned.state.over
-        events, effects = self._closure(owned, happening)
+        events, effects = self._closure(owned, pending)
+        if pending:
+            asyncio.get_running_loop().call_soon(self._next_turn, owned, pending)
         if not events and not commands:
             self._carry_out(owned, effects)
             return
@@ -206,16 +235,22 @@ class Scheduler:
         for owned in list(self.owned.values()):
             self.drop(owned)
 
-    def _closure(self, owned: Owned, happening: hp.Happening) -> tuple[list[Event], list[Any]]:
-        """Decide, and do at once all that needs no worker, until only commands for others are left."""
+    def _next_turn(self, owned: Owned, pending: deque[hp.Happening]) -> None:
+        if self.owned.get(owned.id) is owned and not owned.state.over:
+            self._turn(owned, pending)
+
+    def _closure(
+        self, owned: Owned, pending: deque[hp.Happening]
+    ) -> tuple[list[Event], list[Command]]:
+        """Decide, and do at once all that needs no worker, until only commands for others are left, or
+        enough is done for one turn."""
         events: list[Event] = []
-        effects: list[Any] = []
-        pending: deque[hp.Happening] = deque([happening])
-        while pending:
+        effects: list[Command] = []
+        while pending and len(events) < TURN:
             decision = decide(owned.state, pending.popleft())
             events += decision.events
             for command in decision.commands:
-                if isinstance(command, Evaluate):
+                if isinstance(command, Evaluate | Gather | Expire | Fail):
                     pending.append(self._evaluator.evaluate(owned.state, owned.tenant, command))
                 elif isinstance(command, Conclude):
                     pending.append(self._evaluator.conclude(owned.state))
@@ -297,7 +332,7 @@ class Scheduler:
         )
 
     def _limit_execution(self, owned: Owned) -> None:
-        left = owned.state.created_at + owned.state.plan.settings.timeout_s - self.clock()
+        left = owned.state.clock_at + owned.state.plan.settings.timeout_s - self.clock()
         self._later(owned, "limit", max(0.0, left), self._execution_limit, owned)
 
     def _execution_limit(self, owned: Owned) -> None:

@@ -134,7 +134,7 @@ class Performer:
 
     async def _run(self, attempt: Attempt, context: StepContext) -> StepResult:
         node = self._nodes.of_type(attempt.node.type)
-        if is_inline(node):
+        if is_inline(node, attempt.node.placement):
             return node.run_inline(context)
         return await node.run(context)
 

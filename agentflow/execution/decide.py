@@ -1,103 +1,66 @@
 """decide(state, happening) -> events and commands: the only place where it is decided what happens.
 
 Pure: no clock, no chance, no I/O. ``state`` is advanced by the events that are returned, so that it is
-always the fold of them.
+always the fold of them. The rules, one file each: when a node runs (joins.py, release.py), iterations
+(loops.py), failed attempts (failure.py), items of a map (mapping.py), what ends early (cancel.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import Any
-
-import msgspec
 
 from agentflow.execution import events as ev
 from agentflow.execution import happenings as hp
-from agentflow.execution.keys import step_key
-from agentflow.execution.retry import next_delay
-from agentflow.execution.state import ExecutionState, Step, apply
-from agentflow.plan.plan import END, PlanNode
+from agentflow.execution.cancel import end, late
+from agentflow.execution.failure import broke, is_current, lost, step_limit, try_again
+from agentflow.execution.keys import node_id_of
+from agentflow.execution.mapping import expanded, item_over, take_up_items
+from agentflow.execution.release import settle, start_ready
+from agentflow.execution.state import ExecutionState
+from agentflow.execution.turn import Conclude, Decision, Expire, Turn
 
-
-class Evaluate(msgspec.Struct, frozen=True):
-    """Run this inline step now and report Finished or Broke."""
-
-    step: str
-    node: int
-
-
-class Dispatch(msgspec.Struct, frozen=True):
-    """Send this attempt to a worker, once its ``step.started`` is durable."""
-
-    step: str
-    node: int
-    attempt: int
-    generation: int
-
-
-class Wake(msgspec.Struct, frozen=True):
-    """Report Due for this step at this time."""
-
-    step: str
-    attempt: int
-    generation: int
-    at: float
-
-
-class Abandon(msgspec.Struct, frozen=True):
-    """Ask the worker to stop this attempt; its result will not be used."""
-
-    step: str
-    attempt: int
-    generation: int
-
-
-class Conclude(msgspec.Struct, frozen=True):
-    """Every step is over: evaluate the published output and report Concluded."""
-
-
-Command = Evaluate | Dispatch | Wake | Abandon | Conclude
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """Events to append, in order, and commands to carry out (dispatches only once durable)."""
-
-    events: list[ev.Event]
-    commands: list[Command]
-
-
-class Turn:
-    """One call of decide: collects events (applying each at once) and commands."""
-
-    def __init__(self, state: ExecutionState, at: float) -> None:
-        self.state = state
-        self.at = at
-        self.events: list[ev.Event] = []
-        self.commands: list[Command] = []
-
-    def emit(self, event: ev.Event) -> None:
-        apply(self.state, event)
-        self.events.append(event)
+ALWAYS = (hp.Finished, hp.Broke, hp.RetryAsked)
+"""Happenings that count even when the execution is over."""
 
 
 def decide(state: ExecutionState, happening: hp.Happening) -> Decision:
     """What follows from a happening. Late results are taken note of even when all is over."""
     turn = Turn(state, happening.at)
-    if not state.over or isinstance(happening, hp.Finished | hp.Broke):
+    if not state.over or isinstance(happening, ALWAYS):
         _HANDLE[type(happening)](turn, happening)
-        _start_ready(turn)
-        _conclude_if_over(turn, happening)
+        settle(turn)
+        _go_on(turn)
+        start_ready(turn)
+        _rest(turn, happening)
     return Decision(turn.events, turn.commands)
 
 
-def _conclude_if_over(turn: Turn, happening: hp.Happening) -> None:
+def _rest(turn: Turn, happening: hp.Happening) -> None:
+    """Nothing is left to do: conclude. All that is open waits: so does the execution. A journal that
+    grows without end is ended."""
     state = turn.state
-    busy = state.unfinished or state.evaluating or state.ready
-    idle = not busy and not isinstance(happening, hp.Concluded)
-    if state.status == "running" and idle:
-        turn.commands.append(Conclude())
+    if state.seq >= state.plan.settings.max_events and not state.over:
+        text = f"The execution has more than {state.plan.settings.max_events} events"
+        end(turn, ev.ExecutionFailed(at=turn.at, error=ev.ErrorInfo("EventLimit", text)))
+    if state.over or state.evaluating or state.ready:
+        return
+    if not state.unfinished:
+        if not isinstance(happening, hp.Concluded):
+            turn.command(Conclude())
+    elif state.status == "running" and _waits(state):
+        turn.emit(ev.ExecutionWaiting(at=turn.at))
+
+
+def _go_on(turn: Turn) -> None:
+    """A waiting execution goes on as soon as anything is left but waiting."""
+    if turn.state.status == "waiting" and not _waits(turn.state):
+        turn.emit(ev.ExecutionResumed(at=turn.at))
+
+
+def _waits(state: ExecutionState) -> bool:
+    idle = not (state.evaluating or state.ready)
+    return idle and state.unfinished > 0 and state.unfinished == state.parked
 
 
 def _accepted(turn: Turn, happening: hp.Accepted) -> None:
@@ -113,188 +76,101 @@ def _accepted(turn: Turn, happening: hp.Accepted) -> None:
         )
     )
     turn.emit(ev.ExecutionStarted(at=turn.at))
-    _release(turn, state.plan.nodes[state.plan.start])
 
 
 def _finished(turn: Turn, happening: hp.Finished) -> None:
+    state = turn.state
+    step = state.steps.get(happening.step)
     if happening.inline:
-        turn.state.evaluating.discard(happening.step)
-        if turn.state.over:
+        if happening.step not in state.evaluating:
             return
-    elif not _is_current(turn.state, happening):
-        _late(turn, happening)
+        state.evaluating.discard(happening.step)
+    elif not is_current(state, happening):
+        late(turn, happening)
         return
+    begins = step is None or step.status == "pending"
+    _complete(turn, happening, step.generation if step else happening.generation, begins)
+    if happening.step.endswith("]"):
+        item_over(turn, happening.step)
+
+
+def _complete(turn: Turn, happening: hp.Finished, generation: int, begins: bool) -> None:
+    node = turn.state.plan.ids[node_id_of(happening.step)] if begins else -1
     turn.emit(
         ev.StepCompleted(
             at=turn.at,
             step=happening.step,
             attempt=happening.attempt,
-            generation=happening.generation,
+            generation=generation,
             result=happening.result,
             delta=happening.delta,
             taken=happening.taken,
             calls=happening.calls,
             worker=happening.worker,
-            started_at=turn.at if happening.inline else None,
+            started_at=turn.at if happening.inline and begins else None,
+            counted=turn.state.released.get(node, ()),
+            stop=happening.stop,
         )
     )
-    _spread(turn, happening.step)
 
 
 def _broke(turn: Turn, happening: hp.Broke) -> None:
-    state = turn.state
-    if happening.inline:
-        turn.state.evaluating.discard(happening.step)
-        if not state.over:
-            _fail_step(turn, happening)
-        return
-    if not _is_current(state, happening):
-        _late(turn, happening)
-        return
-    step = state.steps[happening.step]
-    pause = next_delay(state.node_of(step), step, happening.error, happening.jitter)
-    if pause is None:
-        _fail_step(turn, happening)
-    else:
-        _retry(turn, step, happening.error, pause, happening.calls)
-
-
-def _is_current(state: ExecutionState, happening: hp.Finished | hp.Broke) -> bool:
-    step = state.steps.get(happening.step)
-    return (
-        step is not None
-        and not state.over
-        and step.status == "running"
-        and (step.attempt, step.generation) == (happening.attempt, happening.generation)
-    )
-
-
-def _late(turn: Turn, happening: hp.Finished | hp.Broke) -> None:
-    """Keep what a useless result cost; say nothing where it cost nothing."""
-    if happening.calls:
-        turn.emit(
-            ev.StepLate(
-                at=turn.at,
-                step=happening.step,
-                attempt=happening.attempt,
-                generation=happening.generation,
-                calls=happening.calls,
-            )
-        )
-
-
-def _retry(
-    turn: Turn,
-    step: Step,
-    error: ev.ErrorInfo,
-    pause: float,
-    calls: tuple[ev.ModelCall, ...] = (),
-) -> None:
-    turn.emit(
-        ev.StepRetrying(
-            at=turn.at,
-            step=step.key,
-            attempt=step.attempt,
-            generation=step.generation,
-            error=error,
-            delay_s=pause,
-            calls=calls,
-        )
-    )
-    if pause > 0:
-        turn.commands.append(Wake(step.key, step.attempt, step.generation, step.due_at or turn.at))
-    else:
-        _start(turn, step.key, step.node, step.attempt + 1, step.generation)
+    step = turn.state.steps.get(happening.step)
+    was_open = step is not None and step.unfinished
+    broke(turn, happening)
+    if happening.step.endswith("]") and was_open and step is not None and not step.unfinished:
+        item_over(turn, happening.step, happening.taken)
 
 
 def _due(turn: Turn, happening: hp.Due) -> None:
     step = turn.state.steps.get(happening.step)
-    if step is None or step.status != "retrying":
+    if step is None or (step.attempt, step.generation) != (happening.attempt, happening.generation):
         return
-    if (step.attempt, step.generation) == (happening.attempt, happening.generation):
-        _start(turn, step.key, step.node, step.attempt + 1, step.generation)
+    if step.status == "retrying":
+        try_again(turn, step)
+    elif step.status == "waiting" and step.due_at is not None and happening.at >= step.due_at:
+        turn.command(Expire(step.key, step.node))
 
 
-def _fail_step(turn: Turn, happening: hp.Broke) -> None:
-    node = turn.state.plan.node(happening.step)
-    error = happening.error
-    if error.type == "WorkerLost" and node.effects == "once":
-        error = ev.ErrorInfo(
-            "UnknownOutcome",
-            f"Node {node.id!r} was interrupted; whether it took effect is unknown",
-        )
+def _parked(turn: Turn, happening: hp.Parked) -> None:
+    state = turn.state
+    if happening.step not in state.evaluating and not is_current(state, happening):
+        return
+    state.evaluating.discard(happening.step)
+    step = state.steps.get(happening.step)
+    node = state.plan.ids[node_id_of(happening.step)]
     turn.emit(
-        ev.StepFailed(
+        ev.StepWaiting(
             at=turn.at,
             step=happening.step,
             attempt=happening.attempt,
-            generation=happening.generation,
-            error=error,
-            policy=node.on_error,
-            taken=happening.taken if node.on_error == "continue" else (),
-            calls=happening.calls,
-            worker=happening.worker,
+            generation=step.generation if step else happening.generation,
+            wait_id=happening.wait_id,
+            until=happening.until,
+            counted=state.released.get(node, ()),
         )
     )
-    _after_failure(turn, happening.step, node, error)
-
-
-def _step_limit(turn: Turn, happening: hp.StepLimit) -> None:
-    step = turn.state.steps.get(happening.step)
-    if step is None or not step.unfinished or step.generation != happening.generation:
-        return
-    node = turn.state.node_of(step)
-    turn.commands.append(Abandon(step.key, step.attempt, step.generation))
-    turn.emit(
-        ev.StepTimedOut(
-            at=turn.at,
-            step=step.key,
-            attempt=step.attempt,
-            generation=step.generation,
-            limit_s=node.timeout_s or 0.0,
-            policy=node.on_error,
-            taken=happening.taken if node.on_error == "continue" else (),
-        )
-    )
-    if step.error is not None:
-        _after_failure(turn, step.key, node, step.error)
-
-
-def _after_failure(turn: Turn, key: str, node: PlanNode, error: ev.ErrorInfo) -> None:
-    if node.on_error == "fail":
-        _end(turn, ev.ExecutionFailed(at=turn.at, error=error, node_id=node.id))
-    else:
-        _spread(turn, key)
+    if happening.until is not None:
+        turn.wake(state.steps[happening.step], happening.until)
 
 
 def _execution_limit(turn: Turn, happening: hp.ExecutionLimit) -> None:
     limit = turn.state.plan.settings.timeout_s
-    _end(turn, ev.ExecutionTimedOut(at=turn.at, limit_s=limit))
+    end(turn, ev.ExecutionTimedOut(at=turn.at, limit_s=limit))
 
 
 def _cancel_asked(turn: Turn, happening: hp.CancelAsked) -> None:
-    _end(turn, ev.ExecutionCancelled(at=turn.at, reason=happening.reason))
+    end(turn, ev.ExecutionCancelled(at=turn.at, reason=happening.reason))
 
 
 def _concluded(turn: Turn, happening: hp.Concluded) -> None:
+    state = turn.state
+    if happening.error is None and (state.unfinished or state.evaluating or state.ready):
+        return  # asked for before an operator's retry
     if happening.error is None:
         turn.emit(ev.ExecutionCompleted(at=turn.at, output=happening.output))
     else:
-        _end(turn, ev.ExecutionFailed(at=turn.at, error=happening.error))
-
-
-def _end(turn: Turn, event: ev.Event) -> None:
-    """End the execution early: open steps are cancelled, their attempts abandoned."""
-    turn.state.ready.clear()
-    turn.state.evaluating.clear()
-    for step in [step for step in turn.state.steps.values() if step.unfinished]:
-        turn.commands.append(Abandon(step.key, step.attempt, step.generation))
-        turn.emit(
-            ev.StepCancelled(
-                at=turn.at, step=step.key, attempt=step.attempt, generation=step.generation
-            )
-        )
-    turn.emit(event)
+        end(turn, ev.ExecutionFailed(at=turn.at, error=happening.error))
 
 
 def _taken_over(turn: Turn, happening: hp.TakenOver) -> None:
@@ -303,87 +179,31 @@ def _taken_over(turn: Turn, happening: hp.TakenOver) -> None:
     for step in [step for step in state.steps.values() if step.unfinished]:
         if state.over:
             return
-        if step.status == "retrying":
-            turn.commands.append(
-                Wake(step.key, step.attempt, step.generation, step.due_at or turn.at)
-            )
-        else:
-            _lose(turn, step, happening.taken.get(step.key, ()))
+        if step.key in state.items:
+            continue
+        if step.status == "running":
+            _broke(turn, lost(step, turn.at, happening.taken.get(step.key, ())))
+        elif step.due_at is not None:
+            turn.wake(step, step.due_at)
+    if state.over:
+        return
     if state.status == "pending":
         turn.emit(ev.ExecutionStarted(at=turn.at))
-    for node in state.plan.nodes:
-        _settle(turn, deque([node.index]))
+    _take_up(turn)
 
 
-def _lose(turn: Turn, step: Step, taken: tuple[int, ...]) -> None:
-    error = ev.ErrorInfo(
-        "WorkerLost", "The coordinator died while the attempt ran", retryable=True, uncounted=True
-    )
-    broke = hp.Broke(
-        at=turn.at,
-        step=step.key,
-        attempt=step.attempt,
-        generation=step.generation,
-        error=error,
-        taken=taken,
-    )
-    _broke(turn, broke)
+def _retry_asked(turn: Turn, happening: hp.RetryAsked) -> None:
+    """A new generation of what failed, timed out or was cancelled with it; nothing else changes."""
+    if turn.state.status not in ("failed", "timed_out", "cancelled"):
+        return
+    turn.emit(ev.ExecutionResumed(at=turn.at, reason="retry"))
+    _take_up(turn)
 
 
-def _spread(turn: Turn, key: str) -> None:
-    """After a step's edges were resolved: release or skip the nodes that were waiting for them."""
-    state = turn.state
-    outgoing = state.plan.nodes[state.steps[key].node].outgoing
-    targets = dict.fromkeys(state.plan.edges[index].target for index in outgoing)
-    _settle(turn, deque(target for target in targets if target != END))
-
-
-def _settle(turn: Turn, nodes: deque[int]) -> None:
-    """Join ``all``: a node runs once every incoming edge is resolved and one was taken; when none
-    was, it is skipped, and so are its outgoing edges, which may settle further nodes."""
-    state = turn.state
-    while nodes:
-        node = state.plan.nodes[nodes.popleft()]
-        if state.unresolved[node.index] or state.over or _begun(state, node):
-            continue
-        if state.taken_in[node.index] or node.index == state.plan.start:
-            _release(turn, node)
-        else:
-            turn.emit(ev.StepSkipped(at=turn.at, step=step_key(node.id)))
-            edges = (state.plan.edges[index] for index in node.outgoing)
-            nodes.extend(edge.target for edge in edges if edge.target != END)
-
-
-def _begun(state: ExecutionState, node: PlanNode) -> bool:
-    return node.index in state.released or step_key(node.id) in state.steps
-
-
-def _release(turn: Turn, node: PlanNode) -> None:
-    key = step_key(node.id)
-    turn.state.released.add(node.index)
-    if node.placement == "inline":
-        turn.state.evaluating.add(key)
-        turn.commands.append(Evaluate(key, node.index))
-    else:
-        heappush(turn.state.ready, (node.rank, node.index))
-
-
-def _start_ready(turn: Turn) -> None:
-    """Start what is ready, in canonical order, as far as ``max_parallel`` allows."""
-    state = turn.state
-    while state.ready and not state.over and state.unfinished < state.plan.settings.max_parallel:
-        node = state.plan.nodes[heappop(state.ready)[1]]
-        _start(turn, step_key(node.id), node.index, 1, 0)
-
-
-def _start(turn: Turn, key: str, node: int, attempt: int, generation: int) -> None:
-    incoming = turn.state.plan.nodes[node].incoming
-    turn.emit(
-        ev.StepStarted(
-            at=turn.at, step=key, attempt=attempt, generation=generation, counted=incoming
-        )
-    )
-    turn.commands.append(Dispatch(key, node, attempt, generation))
+def _take_up(turn: Turn) -> None:
+    """Look at every join anew: what the journal leaves pending is released by it."""
+    take_up_items(turn)
+    turn.state.touched[:] = turn.state.plan.order
 
 
 _HANDLE: dict[type, Callable[[Turn, Any], None]] = {
@@ -391,9 +211,12 @@ _HANDLE: dict[type, Callable[[Turn, Any], None]] = {
     hp.Finished: _finished,
     hp.Broke: _broke,
     hp.Due: _due,
-    hp.StepLimit: _step_limit,
+    hp.Expanded: expanded,
+    hp.Parked: _parked,
+    hp.StepLimit: step_limit,
     hp.ExecutionLimit: _execution_limit,
     hp.CancelAsked: _cancel_asked,
     hp.TakenOver: _taken_over,
+    hp.RetryAsked: _retry_asked,
     hp.Concluded: _concluded,
 }

@@ -83,6 +83,10 @@ class ExecutionStarted(_Base, frozen=True, kw_only=True, tag="execution.started"
     """The first step was released."""
 
 
+class ExecutionWaiting(_Base, frozen=True, kw_only=True, tag="execution.waiting"):
+    """Every open step waits for a person, a time or a signal."""
+
+
 class ExecutionResumed(_Base, frozen=True, kw_only=True, tag="execution.resumed"):
     """The execution goes on after it waited, or by an operator's retry or release."""
 
@@ -115,11 +119,22 @@ class ExecutionTimedOut(_Base, frozen=True, kw_only=True, tag="execution.timed_o
 
 
 class StepStarted(_StepBase, frozen=True, kw_only=True, tag="step.started"):
-    """An attempt leaves for a worker. ``counted``: indices of the incoming edges that released it.
+    """An attempt leaves for a worker. ``counted``: indices of the incoming edges that released it, where
+    the join is not ``all``: that one counts every edge. ``items``: how many a map step has.
 
     Steps that run inside the coordinator are recorded by their terminal event alone.
     """
 
+    counted: tuple[int, ...] = ()
+    items: int | None = None
+
+
+class StepWaiting(_StepBase, frozen=True, kw_only=True, tag="step.waiting"):
+    """The step waits for a person, a time or a signal, on no worker, at most until ``until``.
+    ``wait_id`` names the wait; ``counted`` as in step.started."""
+
+    wait_id: str
+    until: float | None = None
     counted: tuple[int, ...] = ()
 
 
@@ -134,7 +149,8 @@ class StepRetrying(_StepBase, frozen=True, kw_only=True, tag="step.retrying"):
 class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
     """The step has a result. ``taken``: indices of the outgoing edges chosen; the others are skipped.
 
-    ``started_at`` is set for steps that run inside the coordinator (they have no step.started).
+    ``started_at`` and ``counted`` (as in step.started) are set for steps that run inside the
+    coordinator, which have no step.started. ``stop``: this item of a map step met its ``until``.
     """
 
     result: Json = None
@@ -143,24 +159,31 @@ class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
     calls: tuple[ModelCall, ...] = ()
     worker: Worker | None = None
     started_at: float | None = None
+    counted: tuple[int, ...] = ()
+    stop: bool = False
 
 
 class StepFailed(_StepBase, frozen=True, kw_only=True, tag="step.failed"):
-    """The step failed for good. ``policy`` (fail, continue, skip) is what was applied."""
+    """The step failed for good. ``policy`` (fail, continue, skip, goto) is what was applied; for an item
+    of a map step: fail, collect, skip. ``counted`` as in step.completed."""
 
     error: ErrorInfo
     policy: str = "fail"
     taken: tuple[int, ...] = ()
     calls: tuple[ModelCall, ...] = ()
     worker: Worker | None = None
+    counted: tuple[int, ...] = ()
 
 
 class StepSkipped(_StepBase, frozen=True, kw_only=True, tag="step.skipped"):
-    """No incoming edge was taken; its outgoing edges are skipped."""
+    """Too few incoming edges were taken, or a race was decided; its outgoing edges are skipped."""
 
 
 class StepCancelled(_StepBase, frozen=True, kw_only=True, tag="step.cancelled"):
-    """The step was open when the execution ended early."""
+    """The step was open when the execution ended early; or it lost a race: ``race`` is then the key of
+    the step that no longer needs it, and its outgoing edges are skipped."""
+
+    race: str = ""
 
 
 class StepTimedOut(_StepBase, frozen=True, kw_only=True, tag="step.timed_out"):
@@ -180,6 +203,7 @@ class StepLate(_StepBase, frozen=True, kw_only=True, tag="step.late"):
 Event = (
     ExecutionCreated
     | ExecutionStarted
+    | ExecutionWaiting
     | ExecutionResumed
     | ExecutionCompleted
     | ExecutionFailed
@@ -187,6 +211,7 @@ Event = (
     | ExecutionTimedOut
     | StepStarted
     | StepRetrying
+    | StepWaiting
     | StepCompleted
     | StepFailed
     | StepSkipped

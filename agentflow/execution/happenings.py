@@ -28,7 +28,8 @@ class Accepted(_Happening, frozen=True, kw_only=True):
 
 
 class Finished(_Happening, frozen=True, kw_only=True):
-    """An attempt has a result. ``inline`` when it ran inside the coordinator."""
+    """An attempt has a result. ``inline`` when it ran inside the coordinator. ``stop``: this item of a
+    map step met the ``until`` of the node."""
 
     step: str
     attempt: int = 1
@@ -39,6 +40,7 @@ class Finished(_Happening, frozen=True, kw_only=True):
     calls: tuple[ModelCall, ...] = ()
     worker: Worker | None = None
     inline: bool = False
+    stop: bool = False
 
 
 class Broke(_Happening, frozen=True, kw_only=True):
@@ -62,6 +64,27 @@ class Due(_Happening, frozen=True, kw_only=True):
     step: str
     attempt: int
     generation: int = 0
+
+
+class Expanded(_Happening, frozen=True, kw_only=True):
+    """The list of a map step was evaluated: it has this many items."""
+
+    step: str
+    items: int
+
+
+class Parked(_Happening, frozen=True, kw_only=True):
+    """A step waits for a person, a time or a signal, at most until ``until``."""
+
+    step: str
+    attempt: int = 1
+    generation: int = 0
+    wait_id: str
+    until: float | None = None
+
+
+class RetryAsked(_Happening, frozen=True, kw_only=True):
+    """An operator asked to go on from where the execution failed, timed out or was cancelled."""
 
 
 class StepLimit(_Happening, frozen=True, kw_only=True):
@@ -102,6 +125,9 @@ Happening = (
     | Finished
     | Broke
     | Due
+    | Expanded
+    | Parked
+    | RetryAsked
     | StepLimit
     | ExecutionLimit
     | CancelAsked

@@ -12,6 +12,27 @@ def step_key(node_id: str, iterations: tuple[int, ...] = (), indices: tuple[int,
     return f"{node_id}{iteration}{index}"
 
 
+def node_id_of(key: str) -> str:
+    """The node id in a step key."""
+    return key.partition("@")[0].partition("[")[0]
+
+
+def map_key_of(key: str) -> str:
+    """The key of the map step in the key of one of its items."""
+    return key.partition("[")[0]
+
+
+def parse_key(key: str) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    """(node id, iterations, map indices) of a step key. Raises ValueError when it is none."""
+    rest, _, indices = key.partition("[")
+    node_id, _, iterations = rest.partition("@")
+    return node_id, _numbers(iterations), _numbers(indices.rstrip("]"))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("."))) if text else ()
+
+
 def attempt_id(execution_id: str, step: str, generation: int, attempt: int) -> str:
     """The name of one try of a step, unique in the whole installation."""
     return f"{execution_id}/{step}/{generation}/{attempt}"

@@ -1,28 +1,35 @@
-"""ExecutionState: the fold of an execution's events. Applies recorded choices, evaluates nothing.
+"""ExecutionState: what is known of an execution. It is the fold of its events (fold.py).
 
-execution   pending -> running -> completed | failed | cancelled | timed_out
-step        running <-> retrying -> completed | failed | timed_out | cancelled;  or skipped
-edge        open -> taken | skipped, once
+execution   pending -> running <-> waiting -> completed | failed | cancelled | timed_out
+step        pending -> running <-> retrying | waiting -> completed | failed | timed_out | cancelled;
+            or skipped
+edge        open -> taken | skipped, once per iteration
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from agentflow.execution import events as ev
-from agentflow.plan.plan import END, Plan, PlanNode
+from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+from agentflow.execution.keys import step_key
+from agentflow.plan.plan import Plan, PlanNode
 
 Json = Any
 
 OPEN, TAKEN, SKIPPED = 0, 1, 2
 OVER = frozenset({"completed", "failed", "cancelled", "timed_out"})
-UNFINISHED = frozenset({"running", "retrying"})
+UNFINISHED = frozenset({"running", "retrying", "waiting"})
 
 
 class Step:
-    """One activation of a node. ``failures`` counts attempts that used up the retry policy,
-    ``losses`` those whose worker or owner died, ``waited_s`` the back-off after uncounted errors."""
+    """One activation of a node, or of one item of a map node.
+
+    ``failures`` counts attempts that used up the retry policy, ``losses`` those whose worker or owner
+    died, ``waited_s`` the back-off after uncounted errors. ``met`` says that the error of a failed step
+    did not end the execution. ``iterations``: of the loops around it; ``index``: of a map item.
+    ``past``: the causal past, as bits by ``ordinal`` (only where the plan is not ``fixed``).
+    ``error_from``: the step whose failure led here by ``goto``.
+    """
 
     __slots__ = (
         "attempt",
@@ -31,11 +38,17 @@ class Step:
         "due_at",
         "ended_at",
         "error",
+        "error_from",
         "failures",
         "generation",
+        "index",
+        "iterations",
         "key",
         "losses",
+        "met",
         "node",
+        "ordinal",
+        "past",
         "result",
         "started_at",
         "status",
@@ -46,7 +59,7 @@ class Step:
     def __init__(self, key: str, node: int, at: float) -> None:
         self.key = key
         self.node = node
-        self.status = "running"
+        self.status = "pending"
         self.generation = 0
         self.attempt = 1
         self.failures = 0
@@ -57,21 +70,56 @@ class Step:
         self.ended_at: float | None = None
         self.result: Json = None
         self.delta: dict[str, Json] = {}
-        self.calls: list[ev.ModelCall] = []
-        self.error: ev.ErrorInfo | None = None
-        self.worker: ev.Worker | None = None
+        self.calls: list[ModelCall] = []
+        self.error: ErrorInfo | None = None
+        self.met = False
+        self.worker: Worker | None = None
+        self.iterations: tuple[int, ...] = ()
+        self.index: int | None = None
+        self.ordinal = 0
+        self.past = 0
+        self.error_from: Step | None = None
 
     @property
     def unfinished(self) -> bool:
         return self.status in UNFINISHED
 
 
-class ExecutionState:
-    """What is known of an execution. Mutated only by :func:`apply`; ``seq`` counts folded events.
+class Items:
+    """The items of a map step. ``count``: how many there are; ``open``: how many steps of items are not
+    over; ``stopped``: one met the ``until`` of the node, so no further one begins.
 
-    ``evaluating`` (inline steps handed out), ``ready`` (nodes held back by ``max_parallel``, by
-    canonical rank) and ``released`` (nodes that were either) are notes of ``decide`` for its own turn
-    of work: not folded, but rebuilt from the fold when another owner takes over.
+    Notes of ``decide``: ``handed``, the index up to which items were begun or made ready; ``held``, how
+    many are ready.
+    """
+
+    __slots__ = ("count", "handed", "held", "open", "steps", "stopped")
+
+    def __init__(self, count: int, steps: dict[int, Step]) -> None:
+        self.count = count
+        self.steps = steps
+        self.open = 0
+        self.stopped = False
+        self.handed = 0
+        self.held = 0
+
+
+class ExecutionState:
+    """What is known of an execution. Mutated only by :func:`agentflow.execution.fold.apply`.
+
+    ``seq`` counts folded events. ``visits``: node -> its steps, one for each iteration; ``items``: step
+    key of a map -> its items. ``unfinished`` counts open steps, ``parked`` those of them that hold no
+    worker.
+
+    Edges, joins and keys are those of the current iteration of each loop: ``iterations`` by loop,
+    ``open_parts`` what is not over in it yet, ``carried`` the past that its entry inherits,
+    ``sent_back`` the failed step that led back to it. ``unresolved`` and ``taken_in`` count incoming
+    edges by node; ``arrived`` lists the taken ones, in order, of joins other than ``all``.
+
+    Notes of ``decide`` for its own turn of work, not folded, but rebuilt from the fold by another
+    owner: ``touched`` (nodes whose join has news), ``released`` (nodes on their way -> edges that
+    counted), ``evaluating`` (steps handed to the engine), ``ready`` (what ``max_parallel`` holds back:
+    rank, node, item).
     """
 
     def __init__(self, plan: Plan, execution_id: str) -> None:
@@ -83,18 +131,28 @@ class ExecutionState:
         self.metadata: dict[str, Json] = {}
         self.created_at = 0.0
         self.started_at: float | None = None
+        self.clock_at = 0.0
         self.ended_at: float | None = None
-        self.error: ev.ErrorInfo | None = None
+        self.error: ErrorInfo | None = None
         self.error_node: str | None = None
         self.output: Json = None
         self.steps: dict[str, Step] = {}
+        self.visits: dict[int, list[Step]] = {}
+        self.items: dict[str, Items] = {}
         self.unfinished = 0
+        self.parked = 0
         self.edges = bytearray(len(plan.edges))
-        self.unresolved = [len(node.incoming) for node in plan.nodes]
+        self.unresolved = [node.awaited for node in plan.nodes]
         self.taken_in = [0] * len(plan.nodes)
+        self.arrived: dict[int, list[int]] = {}
+        self.iterations = [1] * len(plan.loops)
+        self.open_parts = [loop.parts for loop in plan.loops]
+        self.carried = [0] * len(plan.loops)
+        self.sent_back: list[Step | None] = [None] * len(plan.loops)
+        self.touched: list[int] = []
+        self.released: dict[int, tuple[int, ...]] = {}
         self.evaluating: set[str] = set()
-        self.ready: list[tuple[int, int]] = []
-        self.released: set[int] = set()
+        self.ready: list[tuple[int, int, int]] = []
         self.fields = {field.name: field for field in plan.fields}
 
     @property
@@ -104,162 +162,45 @@ class ExecutionState:
     def node_of(self, step: Step) -> PlanNode:
         return self.plan.nodes[step.node]
 
+    def key(self, node: PlanNode) -> str:
+        """The key of a node's step in the current iteration."""
+        if not node.loops:
+            return node.id
+        return step_key(node.id, tuple(self.iterations[loop] for loop in node.loops))
 
-def fold(state: ExecutionState, events: Iterable[ev.Event]) -> ExecutionState:
-    """Apply events in order; returns the same state."""
-    for event in events:
-        apply(state, event)
-    return state
+    def current(self, node: PlanNode) -> Step | None:
+        """A node's step in the current iteration."""
+        return self.steps.get(self.key(node))
 
+    def begun(self, node: PlanNode) -> bool:
+        """Whether a node has run, runs, or is about to, in the current iteration."""
+        if node.index in self.released:
+            return True
+        step = self.steps.get(self.key(node))
+        return step is not None and step.status != "pending"
 
-def apply(state: ExecutionState, event: ev.Event) -> None:
-    """Apply one event of this execution's journal."""
-    _APPLY[type(event)](state, event)
-    state.seq += 1
+    def position(self, step: Step) -> tuple[int, ...]:
+        """Canonical position: rank of the outermost loop, its iteration, and so on inwards; last the
+        rank of the node. Compared lexicographically."""
+        place = self.plan.nodes[step.node].place
+        pairs = zip(place, step.iterations, strict=False)
+        return (*(part for pair in pairs for part in pair), place[-1])
 
+    def frame(self, node: PlanNode) -> tuple[int, ...]:
+        """The loops in whose iteration a node's join lies: all around it but one that it is the entry of."""
+        loops = node.loops
+        enters = loops and self.plan.loops[loops[-1]].entry == node.index
+        return loops[:-1] if enters else loops
 
-def _created(state: ExecutionState, event: ev.ExecutionCreated) -> None:
-    state.created_at = event.at
-    state.initial_state = event.initial_state
-    state.metadata = event.metadata
+    def past_bound(self, node: PlanNode) -> bool:
+        """Whether a node is the entry of a loop whose iterations are used up."""
+        return self.repeats(node) and (
+            self.iterations[node.loops[-1]] > self.plan.loops[node.loops[-1]].bound
+        )
 
-
-def _started(state: ExecutionState, event: ev.ExecutionStarted) -> None:
-    state.status = "running"
-    state.started_at = event.at
-
-
-def _resumed(state: ExecutionState, event: ev.ExecutionResumed) -> None:
-    state.status = "running"
-
-
-def _ended(status: str) -> Callable[[ExecutionState, Any], None]:
-    def apply_end(state: ExecutionState, event: Any) -> None:
-        state.status = status
-        state.ended_at = event.at
-        state.output = getattr(event, "output", None)
-        state.error = getattr(event, "error", None)
-        state.error_node = getattr(event, "node_id", None)
-
-    return apply_end
-
-
-def _step(state: ExecutionState, event: Any) -> Step:
-    """The step an event is about; opened by its first event."""
-    step = state.steps.get(event.step)
-    if step is None:
-        step = Step(event.step, _node_index(state.plan, event.step), event.at)
-        state.steps[event.step] = step
-        state.unfinished += 1
-    return step
-
-
-def _node_index(plan: Plan, key: str) -> int:
-    return plan.ids[key.partition("@")[0].partition("[")[0]]
-
-
-def _close(state: ExecutionState, event: Any, status: str) -> Step:
-    step = _step(state, event)
-    if step.unfinished:
-        state.unfinished -= 1
-    step.status = status
-    step.attempt = event.attempt
-    step.generation = event.generation
-    step.ended_at = event.at
-    return step
-
-
-def _step_started(state: ExecutionState, event: ev.StepStarted) -> None:
-    step = _step(state, event)
-    step.status = "running"
-    step.attempt = event.attempt
-    step.generation = event.generation
-    step.due_at = None
-
-
-def _step_retrying(state: ExecutionState, event: ev.StepRetrying) -> None:
-    step = _step(state, event)
-    step.status = "retrying"
-    step.calls.extend(event.calls)
-    step.error = event.error
-    step.due_at = event.at + event.delay_s
-    if event.error.type == "WorkerLost":
-        step.losses += 1
-    elif event.error.uncounted:
-        step.waited_s += event.delay_s
-    else:
-        step.failures += 1
-
-
-def _step_completed(state: ExecutionState, event: ev.StepCompleted) -> None:
-    step = _close(state, event, "completed")
-    if event.started_at is not None:
-        step.started_at = event.started_at
-    step.result = event.result
-    step.delta = event.delta
-    step.calls.extend(event.calls)
-    step.worker = event.worker
-    step.error = None
-    _resolve(state, step, event.taken)
-
-
-def _step_failed(state: ExecutionState, event: ev.StepFailed) -> None:
-    step = _close(state, event, "failed")
-    step.error = event.error
-    step.calls.extend(event.calls)
-    step.worker = event.worker
-    if event.policy != "fail":
-        _resolve(state, step, event.taken)
-
-
-def _step_timed_out(state: ExecutionState, event: ev.StepTimedOut) -> None:
-    step = _close(state, event, "timed_out")
-    node_id = state.node_of(step).id
-    step.error = ev.ErrorInfo(
-        "StepTimeout", f"Node {node_id!r} did not end within {event.limit_s:g} s"
-    )
-    if event.policy != "fail":
-        _resolve(state, step, event.taken)
-
-
-def _step_skipped(state: ExecutionState, event: ev.StepSkipped) -> None:
-    _resolve(state, _close(state, event, "skipped"), ())
-
-
-def _step_cancelled(state: ExecutionState, event: ev.StepCancelled) -> None:
-    _close(state, event, "cancelled")
-
-
-def _step_late(state: ExecutionState, event: ev.StepLate) -> None:
-    _step(state, event).calls.extend(event.calls)
-
-
-def _resolve(state: ExecutionState, step: Step, taken: tuple[int, ...]) -> None:
-    """Resolve all outgoing edges of a step together: those in ``taken`` are taken, the rest skipped."""
-    chosen = frozenset(taken)
-    for index in state.plan.nodes[step.node].outgoing:
-        is_taken = index in chosen
-        state.edges[index] = TAKEN if is_taken else SKIPPED
-        target = state.plan.edges[index].target
-        if target != END:
-            state.unresolved[target] -= 1
-            state.taken_in[target] += is_taken
-
-
-_APPLY: dict[type, Callable[[ExecutionState, Any], None]] = {
-    ev.ExecutionCreated: _created,
-    ev.ExecutionStarted: _started,
-    ev.ExecutionResumed: _resumed,
-    ev.ExecutionCompleted: _ended("completed"),
-    ev.ExecutionFailed: _ended("failed"),
-    ev.ExecutionCancelled: _ended("cancelled"),
-    ev.ExecutionTimedOut: _ended("timed_out"),
-    ev.StepStarted: _step_started,
-    ev.StepRetrying: _step_retrying,
-    ev.StepCompleted: _step_completed,
-    ev.StepFailed: _step_failed,
-    ev.StepTimedOut: _step_timed_out,
-    ev.StepSkipped: _step_skipped,
-    ev.StepCancelled: _step_cancelled,
-    ev.StepLate: _step_late,
-}
+    def repeats(self, node: PlanNode) -> bool:
+        """Whether a node is the entry of a loop in its second iteration or later."""
+        if not node.loops:
+            return False
+        loop = node.loops[-1]
+        return self.iterations[loop] > 1 and self.plan.loops[loop].entry == node.index

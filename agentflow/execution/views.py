@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from agentflow.execution.events import ModelCall
+from agentflow.execution.joins import failure_behind, past_of
 from agentflow.execution.state import ExecutionState, Step
-from agentflow.plan.plan import Field, PlanNode
+from agentflow.plan.plan import Field, PlanNode, Read
 from agentflow.spec.state import merge
 
 Json = Any
@@ -16,19 +19,41 @@ Json = Any
 
 def view(state: ExecutionState, node: PlanNode) -> dict[str, Json]:
     """The fields this node reads, each folded over its writers in the node's causal past."""
-    fields = state.fields
     seen: dict[str, Json] = {}
+    past = _past(state, node)
     for read in node.reads:
-        field, writers = fields.get(read.field), _steps(state, read.writers)
-        if field is not None or _exists(state, read.field, writers):
-            seen[read.field] = _value(state, field, read.field, writers)
+        if read.field in state.fields or read.field in state.initial_state:
+            seen[read.field] = _value(state, node, read, past)
     seen["execution"] = {
         "id": state.execution_id,
         "attempt": 1,
         "workflow_id": None,
         "version": None,
     }
+    if node.catches:
+        seen["error"] = _error_behind(state, node)
     return seen
+
+
+def _past(state: ExecutionState, node: PlanNode) -> int:
+    """The causal past of a node's current step, or of the one that is about to begin."""
+    if state.plan.fixed:
+        return EVERYTHING
+    step = state.current(node)
+    if step is not None:
+        return step.past
+    return past_of(state, node, state.released.get(node.index, ()))
+
+
+def _error_behind(state: ExecutionState, node: PlanNode) -> Json:
+    """The error that a ``goto`` met: ``{node_id, type, message}``, or None."""
+    step = state.current(node)
+    released = state.released.get(node.index, ())
+    failed = step.error_from if step is not None else failure_behind(state, node, released)
+    if failed is None or failed.error is None:
+        return None
+    node_id = state.node_of(failed).id
+    return {"node_id": node_id, "type": failed.error.type, "message": failed.error.message}
 
 
 def after(
@@ -52,9 +77,9 @@ def final_state(state: ExecutionState) -> dict[str, Json]:
     fields = state.fields
     names = [*fields, *sorted((state.initial_state.keys() | written.keys()) - fields.keys())]
     final = {
-        name: _OF_ENGINE[name](state, steps)
+        name: _OF_ENGINE[name](state, _initial(state, name), steps)
         if name in _OF_ENGINE
-        else _folded(state, fields.get(name), name, written.get(name, ()))
+        else _merged(state, name, _initial(state, name), written.get(name, ()))
         for name in names
     }
     end = state.ended_at
@@ -91,37 +116,101 @@ def cost(steps: Iterable[Step]) -> float:
 
 def executed(state: ExecutionState) -> list[Step]:
     """Steps that were worked on, in canonical order."""
-    return [step for step in _steps(state, state.plan.order) if step.status != "skipped"]
+    return [step for step in all_steps(state) if step.status != "skipped"]
+
+
+def all_steps(state: ExecutionState) -> list[Step]:
+    """Every step of a node, in canonical order; those of the items of a map are left out."""
+    return _steps(state, state.plan.order)
 
 
 def _calls(steps: Iterable[Step]) -> Iterable[ModelCall]:
     return (call for step in steps for call in step.calls)
 
 
-def _steps(state: ExecutionState, nodes: Iterable[int]) -> list[Step]:
-    """The steps of these nodes that exist, in the order given."""
-    plan = state.plan
-    found = (state.steps.get(plan.nodes[index].id) for index in nodes)
-    return [step for step in found if step is not None]
+EVERYTHING = -1
+"""A past in which every step is."""
 
 
-def _exists(state: ExecutionState, name: str, writers: list[Step]) -> bool:
-    """Whether an undeclared field has a value: an absent one stays verbatim in templates."""
-    written = any(name in step.delta for step in writers)
-    return written or name in state.initial_state or name in _OF_ENGINE
+def _steps(
+    state: ExecutionState,
+    nodes: Iterable[int],
+    past: int = EVERYTHING,
+    since: tuple[int, ...] = (),
+) -> list[Step]:
+    """The steps of these nodes that lie in a past, from a canonical position on, in canonical order; the
+    nodes are in that order."""
+    visits = state.visits
+    if not state.plan.loops:
+        found = [step for index in nodes if index in visits for step in visits[index]]
+        return found if state.plan.fixed else [s for s in found if past >> s.ordinal & 1]
+    placed = []
+    for index in nodes:
+        for step in reversed(visits.get(index, ())):
+            at = state.position(step)
+            if at < since:
+                break
+            if past >> step.ordinal & 1:
+                placed.append((at, step))
+    placed.sort(key=itemgetter(0))
+    return [step for _, step in placed]
 
 
-def _value(state: ExecutionState, field: Field | None, name: str, steps: list[Step]) -> Json:
+def _value(state: ExecutionState, node: PlanNode, read: Read, past: int) -> Json:
+    """A field as a node sees it: what it began with, and what the steps in its past made of it."""
+    value, since = _initial(state, read.field), ()  # type: tuple[Json, tuple[int, ...]]
+    if node.loops and read.field not in _BILLED:
+        value, since = _before(state, node, read)
+    return _folded(state, read.field, value, _steps(state, read.writers, past, since))
+
+
+def _before(state: ExecutionState, node: PlanNode, read: Read) -> tuple[Json, tuple[int, ...]]:
+    """A field as it was when the current iteration of the loops around a node began, and the canonical
+    position of that moment.
+
+    Each iteration goes on from the one before, so the cost of a step does not grow with their number.
+    """
+    known = _KNOWN.setdefault(state, {})
+    value, since = _initial(state, read.field), ()  # type: tuple[Json, tuple[int, ...]]
+    begin: tuple[int, ...] = ()
+    for loop, rank in zip(node.loops, node.place, strict=False):
+        begin += (rank, state.iterations[loop])
+        if state.iterations[loop] == 1:
+            continue
+        key = (node.index, read.field, loop)
+        found = known.get(key)
+        if found is not None and found[1][:-1] == begin[:-1]:
+            value, since = found
+        if since != begin:
+            steps = _steps(state, read.writers, state.carried[loop], since)
+            value, since = _folded(state, read.field, value, steps), begin
+            known[key] = value, since
+    return value, since
+
+
+_KNOWN: WeakKeyDictionary[
+    ExecutionState, dict[tuple[int, str, int], tuple[Json, tuple[int, ...]]]
+] = WeakKeyDictionary()
+"""State -> (node, field, loop) -> what :func:`_before` found last. Beside the state, as that is a fold
+of events and nothing else; steps of an iteration that has ended do not change."""
+
+
+def _initial(state: ExecutionState, name: str) -> Json:
+    field = state.fields.get(name)
+    return state.initial_state.get(name, field.default if field else None)
+
+
+def _folded(state: ExecutionState, name: str, value: Json, steps: list[Step]) -> Json:
+    """What these steps make of a field's value."""
     of_engine = _OF_ENGINE.get(name)
     if of_engine is not None:
-        return of_engine(state, steps)
-    return _folded(state, field, name, (s.delta[name] for s in steps if name in s.delta))
+        return of_engine(state, value, steps)
+    return _merged(state, name, value, (s.delta[name] for s in steps if name in s.delta))
 
 
-def _folded(state: ExecutionState, field: Field | None, name: str, written: Iterable[Json]) -> Json:
-    """What was written to a field, in canonical order, over what it began with."""
-    rule = _rule(field)
-    value = state.initial_state.get(name, field.default if field else None)
+def _merged(state: ExecutionState, name: str, value: Json, written: Iterable[Json]) -> Json:
+    """A field's value with what was written over it, in canonical order."""
+    rule = _rule(state.fields.get(name))
     for delta in written:
         value = merge(rule, value, delta)
     return value
@@ -131,16 +220,16 @@ def _rule(field: Field | None) -> str:
     return field.merge if field is not None else "last"
 
 
-def _outputs(state: ExecutionState, steps: list[Step]) -> Json:
+def _outputs(state: ExecutionState, value: Json, steps: list[Step]) -> Json:
     results = {
         state.node_of(step).id: step.result
         for step in steps
         if step.status in ("completed", "failed", "timed_out")
     }
-    return {**(state.initial_state.get("outputs") or {}), **results}
+    return {**(value or {}), **results}
 
 
-def _errors(state: ExecutionState, steps: list[Step]) -> Json:
+def _errors(state: ExecutionState, value: Json, steps: list[Step]) -> Json:
     found: list[dict[str, Json]] = [
         {
             "node_id": state.node_of(step).id,
@@ -156,30 +245,32 @@ def _errors(state: ExecutionState, steps: list[Step]) -> Json:
         found.append(
             {"node_id": None, "type": state.error.type, "message": state.error.message, "at": at}
         )
-    return merge("concat", state.initial_state.get("errors") or [], found)
+    return merge("concat", value or [], found)
 
 
-def _path(state: ExecutionState, steps: list[Step]) -> Json:
+def _path(state: ExecutionState, value: Json, steps: list[Step]) -> Json:
     ran = [
         state.node_of(step).id
         for step in steps
         if step.status in ("completed", "failed", "timed_out")
     ]
-    return merge("concat", state.initial_state.get("execution_path") or [], ran)
+    return merge("concat", value or [], ran)
 
 
-def _tokens_used(state: ExecutionState, steps: list[Step]) -> Json:
-    return int(state.initial_state.get("tokens_used") or 0) + tokens(steps)
+def _tokens_used(state: ExecutionState, value: Json, steps: list[Step]) -> Json:
+    return int(value or 0) + tokens(steps)
 
 
-def _cost(state: ExecutionState, steps: list[Step]) -> Json:
-    return round(float(state.initial_state.get("cost") or 0.0) + cost(steps), 6)
+def _cost(state: ExecutionState, value: Json, steps: list[Step]) -> Json:
+    return round(float(value or 0.0) + cost(steps), 6)
 
 
-_OF_ENGINE: dict[str, Callable[[ExecutionState, list[Step]], Json]] = {
+_OF_ENGINE: dict[str, Callable[[ExecutionState, Json, list[Step]], Json]] = {
     "outputs": _outputs,
     "errors": _errors,
     "execution_path": _path,
     "tokens_used": _tokens_used,
     "cost": _cost,
 }
+_BILLED = ("tokens_used", "cost")
+"""Fields that a late result still adds to."""

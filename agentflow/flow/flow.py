@@ -71,14 +71,19 @@ class Flow:
 
     def check(self, document: Json, *, text: str | None = None) -> Checked:
         """Every problem of a workflow document at once; pure, no network, no credentials."""
+        from agentflow.sources.prices import price_known
+
+        return self._check(document, text=text, priced=price_known)
+
+    def _check(self, document: Json, **options: Any) -> Checked:
         from agentflow.spec.check import check
         from agentflow.spec.environment import allowed_names
 
         return check(
             document,
-            text=text,
             allowed_env=allowed_names(self.settings.source_env),
             present_env=frozenset(os.environ),
+            **options,
         )
 
     def plan(self, document: Json) -> Plan:
@@ -88,7 +93,7 @@ class Flow:
     def _compile(self, document: Json) -> tuple[dict[str, Json], Plan]:
         from agentflow.spec.models import content_hash
 
-        checked = self.check(document)
+        checked = self._check(document)
         if checked.errors or checked.normalized is None:
             raise SpecInvalid(checked.errors)
         return checked.normalized, self._plans.of(
@@ -157,7 +162,8 @@ class Flow:
     async def _folded(self, store: TenantStore, record: ExecutionRecord) -> ExecutionRecord:
         """An open execution with what its journal says so far: its partial state and steps."""
         from agentflow.engine.outcome import steps_of
-        from agentflow.execution.state import ExecutionState, apply
+        from agentflow.execution.fold import apply
+        from agentflow.execution.state import ExecutionState
         from agentflow.execution.views import cost, executed, final_state, tokens
 
         plan = self._plans.of(record.content_hash, await store.spec(record.content_hash))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,10 +13,11 @@ from agentflow.nodes.names import declared_names
 from agentflow.spec.expressions import compile_expression
 from agentflow.spec.kinds.aggregator import META_FIELDS, is_path
 from agentflow.spec.state import BUILTIN
-from agentflow.spec.templates import compact, look_up, render, split_path
+from agentflow.spec.templates import compact, look_up, paths, render, split_path
 
 Json = Any
 Found = list[tuple[str, Json]]
+_log = logging.getLogger(__name__)
 
 _SHORT = {"text_result": "text", "image_result": "image", "db_result": "data"}
 
@@ -37,7 +39,7 @@ class AggregatorNode:
 
 def _merge(context: StepContext) -> Json:
     found = _present(context, context.options["source_keys"])
-    names = [_SHORT.get(key) or split_path(key)[-1] for key, _ in found]
+    names = [_SHORT.get(".".join(_path(key))) or _path(key)[-1] for key, _ in found]
     often = Counter(names)
     return {
         name if often[name] == 1 else _long_name(key): value
@@ -52,7 +54,11 @@ def _priority(context: StepContext) -> Json:
 
 
 def _template(context: StepContext) -> Json:
-    return render(context.options["template"], context.view)
+    missing: list[str] = []
+    text = render(context.options["template"], context.view, missing)
+    for name in missing:
+        _log.warning("Node %r: the template names {%s}, which is absent", context.node.id, name)
+    return text
 
 
 def _concat(context: StepContext) -> Json:
@@ -74,8 +80,8 @@ def _custom(context: StepContext) -> Json:
 
 
 def _vote(context: StepContext) -> Json:
-    """The value that most sources gave; of equals, the earlier one."""
-    values = [value for _, value in _present(context, context.options["source_keys"])]
+    """The value that most sources gave; of equals, the one that came first in canonical order."""
+    values = [value for _, value in _canonical(context, context.options["source_keys"])]
     ballots = [compact(value.strip() if isinstance(value, str) else value) for value in values]
     needed = context.options.get("min_votes") or len(ballots) // 2 + 1
     if not ballots:
@@ -105,11 +111,25 @@ def _present(context: StepContext, keys: Sequence[str]) -> Found:
     ]
 
 
+def _canonical(context: StepContext, keys: Sequence[str]) -> Found:
+    """What is there, in canonical order where all keys name results of nodes, else as listed."""
+    found = _present(context, keys)
+    order = list(context.view.get("outputs") or ())
+    if all(_path(key)[0] == "outputs" and len(_path(key)) > 1 for key, _ in found):
+        found.sort(key=lambda item: order.index(_path(item[0])[1]))
+    return found
+
+
+def _path(key: str) -> tuple[str, ...]:
+    path = split_path(key)
+    return path[1:] if path[:1] == ("state",) else path
+
+
 def _is_present(context: StepContext, key: str) -> bool:
     """Whether a step or the caller gave this value: a field that holds its default is missing."""
-    path = split_path(key)
+    path = _path(key)
     value = look_up(context.view, path)
-    if value is None:
+    if not path or value is None:
         return False
     if len(path) > 1:
         return True
@@ -118,11 +138,24 @@ def _is_present(context: StepContext, key: str) -> bool:
 
 
 def _long_name(key: str) -> str:
-    return ".".join(part for part in split_path(key) if part != "outputs")
+    path = _path(key)
+    return ".".join(path[1:] if path[0] == "outputs" else path)
+
+
+def _asked_for(context: StepContext) -> Sequence[str]:
+    """The paths that the strategy looks at, as far as they are written out."""
+    options = context.options
+    chosen = options["strategy"]
+    if chosen == "template":
+        return list(dict.fromkeys(".".join(found.path) for found in paths(options["template"])))
+    if chosen == "select":
+        return [options["select_key"]] if is_path(options["select_key"]) else []
+    if chosen == "custom":
+        return []
+    return tuple(options["priority_order" if chosen == "priority" else "source_keys"])
 
 
 def _with_metadata(context: StepContext, value: Json) -> Json:
-    keys = context.options["source_keys"]
     meta = {name: context.view.get(name) for name in META_FIELDS}
-    meta["missing"] = [key for key in keys if not _is_present(context, key)]
+    meta["missing"] = [key for key in _asked_for(context) if not _is_present(context, key)]
     return {**(value if isinstance(value, dict) else {"result": value}), "_meta": meta}

@@ -99,9 +99,10 @@ class InlineNode(Protocol):
         ...
 
 
-def is_inline(node: Node | InlineNode) -> TypeIs[InlineNode]:
-    """Whether this kind of work is done inside the coordinator's loop."""
-    return hasattr(node, "run_inline")
+def is_inline(code: Node | InlineNode, placement: str) -> TypeIs[InlineNode]:
+    """Whether a node placed there is done by ``run_inline``. The placement decides for work that can
+    be done either way; cheap work is done so wherever it is placed."""
+    return hasattr(code, "run_inline") and (placement == "inline" or not hasattr(code, "run"))
 
 
 class NodeSet:

@@ -8,6 +8,7 @@ from typing import Any
 from agentflow.errors import InvalidInput
 from agentflow.nodes.base import StepContext, StepResult
 from agentflow.spec.jsonschema import compile_schema
+from agentflow.spec.kinds.input import target
 from agentflow.spec.patterns import compile_pattern
 from agentflow.spec.templates import look_up, split_path
 
@@ -37,9 +38,11 @@ class InputNode:
         changed = _transformed(key, value, names)
         _check_rules(key, changed, options.get("validate") or {})
         _check_schema(key, changed, options.get("schema"))
-        target = options.get("output_key") or key
-        unchanged = target == key and changed == value
-        return StepResult(result=changed, delta={} if unchanged else {target: changed})
+        field = target(options)
+        unchanged = changed == value and not options.get("output_key")
+        return StepResult(
+            result=changed, delta={} if unchanged or field is None else {field: changed}
+        )
 
 
 def _transformed(key: str, value: Json, names: tuple[str, ...]) -> Json:

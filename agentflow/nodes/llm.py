@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
-import msgspec
-
 from agentflow.errors import InvalidInput, NotSupported, OutputSchemaMismatch
-from agentflow.execution.events import ModelCall, Usage
 from agentflow.nodes.base import StepContext, StepResult
+from agentflow.nodes.calls import call, encodable, fit, structured
 from agentflow.nodes.names import declared_names
-from agentflow.sources.base import BilledError, Message, ModelReply, ModelRequest, ModelSource
-from agentflow.spec.jsonschema import compile_schema
+from agentflow.sources.base import Message, ModelReply, ModelRequest, ModelSource
 from agentflow.spec.templates import (
     Embedded,
     compact,
@@ -48,15 +44,13 @@ class LlmNode:
         source = cast(ModelSource, await context.source(source_id))
         request = _request(context)
         on_text = context.emit if context.options["stream"] else None
-        reply = await _call(context, source, source_id, request, 0, on_text)
         schema = context.options.get("response_schema")
         if schema is None:
+            reply = await call(context, source_id, source, request, 0, on_text)
             return _result(context, reply, reply.text, {})
-        data, problems = _fitting(reply.text, schema)
-        if problems:
-            repair = _repair(request, reply, problems)
-            reply = await _call(context, source, source_id, repair, 1, None)
-            data, problems = _fitting(reply.text, schema)
+        reply, data, problems = await structured(
+            context, source_id, source, request, lambda text: fit(text, schema), on_text
+        )
         if problems:
             cut = " (it was cut off by max_tokens)" if reply.finish_reason == "length" else ""
             raise OutputSchemaMismatch(
@@ -74,35 +68,6 @@ def _source_of(context: StepContext) -> str:
     if len(named) != 1:
         raise NotSupported(f"Node {context.node.id!r} names a chain of sources (fallbacks)")
     return str(named[0])
-
-
-async def _call(
-    context: StepContext,
-    source: ModelSource,
-    source_id: str,
-    request: ModelRequest,
-    index: int,
-    on_text: Callable[[str], None] | None,
-) -> ModelReply:
-    """One call, recorded whatever becomes of it. Raises StepError."""
-    keyed = msgspec.structs.replace(request, idempotency_key=context.key(index))
-    try:
-        reply = await source.generate(keyed, on_text)
-    except BilledError as billed:
-        context.record(_billing(source_id, billed.reply))
-        raise billed.error from None
-    context.record(_billing(source_id, reply))
-    return reply
-
-
-def _billing(source_id: str, reply: ModelReply) -> ModelCall:
-    usage = Usage(
-        input_tokens=reply.input_tokens,
-        output_tokens=reply.output_tokens,
-        cached_tokens=reply.cached_tokens,
-        estimated=reply.estimated,
-    )
-    return ModelCall(source_id, reply.provider, reply.model, usage, reply.cost)
 
 
 def _request(context: StepContext) -> ModelRequest:
@@ -133,7 +98,7 @@ def _messages(context: StepContext) -> tuple[Message, ...]:
         chat += _given_messages(context, missing)
     for name in missing:
         _log.warning("Node %r: the template names {%s}, which is absent", context.node.id, name)
-    return tuple(Message(turn.role, _encodable(turn.content)) for turn in chat)
+    return tuple(Message(turn.role, encodable(turn.content)) for turn in chat)
 
 
 def _given_messages(context: StepContext, missing: list[str]) -> list[Message]:
@@ -180,50 +145,6 @@ def _content(
         else:
             parts.append(render(part, context.view, missing))
     return "".join(parts)
-
-
-def _encodable(value: Json) -> Json:
-    """The value with lone surrogates replaced: no provider can be sent one."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {key: _encodable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(item) for item in value]
-    return value
-
-
-def _fitting(text: str, schema: Json) -> tuple[Json, list[str]]:
-    """The reply as data, and what does not fit the schema."""
-    try:
-        data = json.loads(_unfenced(text), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None, ["the reply is not JSON"]
-    return data, compile_schema(schema).problems(data, limit=5)
-
-
-def _unfenced(text: str) -> str:
-    """The text without the Markdown fence that some models put around JSON."""
-    text = text.strip()
-    if text.startswith("```") and text.endswith("```") and len(text) > 6:
-        text = text[3:-3].partition("\n")[2] if "\n" in text else text[3:-3]
-    return text
-
-
-def _no_constant(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _repair(request: ModelRequest, reply: ModelReply, problems: list[str]) -> ModelRequest:
-    said = Message("assistant", reply.text)
-    wish = Message(
-        "user",
-        "Your reply does not fit the required JSON schema: "
-        + "; ".join(problems)[:2000]
-        + ". Answer again with nothing but JSON that fits this schema: "
-        + compact(request.response_schema),
-    )
-    return msgspec.structs.replace(request, messages=(*request.messages, said, wish))
 
 
 def _result(

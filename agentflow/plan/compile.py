@@ -14,7 +14,6 @@ from agentflow.plan.plan import (
     PlanEdge,
     PlanNode,
     PlanSource,
-    Read,
     Resources,
     Retry,
     Settings,
@@ -23,6 +22,7 @@ from agentflow.plan.reading import Reader
 from agentflow.plan.topology import Topology
 from agentflow.plan.unsupported import unsupported_features
 from agentflow.spec.expressions import is_bare_name
+from agentflow.spec.gotos import goto_targets
 from agentflow.spec.kinds.base import NodeKind
 from agentflow.spec.kinds.catalogue import node_kind
 from agentflow.spec.kinds.sources import CONFIGS, provider_of
@@ -37,11 +37,13 @@ _STOPPING = ("fail", "skip")
 
 
 class _Work(msgspec.Struct):
-    """One node while it is compiled."""
+    """One node while it is compiled. ``source``: the first one it names, when it is in the document."""
 
     spec: dict[str, Json]
     kind: NodeKind
     options: dict[str, Json]
+    sources: tuple[str, ...]
+    source: PlanSource | None
 
 
 def compile_plan(normalized: dict[str, Json]) -> Plan:
@@ -50,19 +52,42 @@ def compile_plan(normalized: dict[str, Json]) -> Plan:
     Features that validate but cannot be executed by this version are named in ``Plan.unsupported``.
     Deterministic: equal documents give equal plans.
     """
-    works = _options(normalized)
-    fields = _fields(normalized, works)
     sources = _sources(normalized)
-    edges = _edges(normalized, fields)
-    topology = Topology(len(works), edges)
-    ids = {work.spec["id"]: index for index, work in enumerate(works)}
-    texts = [work.kind.texts(work.options) for work in works]
+    works = _options(normalized, {source.id: source for source in sources})
+    writes = [work.kind.written(work.options) for work in works]
+    fields = _fields(normalized, writes)
     settings = normalized.get("settings") or {}
-    certain = [work.kind.always_writes and _policy(work, settings) in _STOPPING for work in works]
-    reads = Reader(texts, _writes(works), fields, edges, topology, ids, certain).reads()
-    by_id = {source.id: source for source in sources}
+    ids = {work.spec["id"]: index for index, work in enumerate(works)}
+    gotos = goto_targets(
+        {work.spec["id"]: work.spec for work in works},
+        normalized.get("edges") or (),
+        settings.get("on_error"),
+    )
+    edges = _edges(normalized, fields, gotos)
+    start = ids[normalized["start_node"]]
+    topology = Topology(len(works), edges, start, settings.get("max_iterations", 25))
+    joins = [_join(work.spec, index, topology) for index, work in enumerate(works)]
+    fixed = not topology.loops and all(join == "all" for join, _ in joins)
+    texts = [work.kind.texts(work.options) for work in works]
+    policies = [_policy(work, settings, gotos) for work in works]
+    certain = [
+        not around and work.kind.always_writes and policy in _STOPPING
+        for work, policy, around in zip(works, policies, topology.around, strict=True)
+    ]
+    reads = Reader(texts, writes, fields, edges, topology, ids, certain).reads()
+    branches, races = _branches(joins, topology)
     nodes = tuple(
-        _node(index, work, by_id, settings, topology, reads[index])
+        _node(
+            index,
+            work,
+            topology,
+            reads=reads[index],
+            on_error=policies[index],
+            join=joins[index][0],
+            needed=joins[index][1],
+            branch=branches.get(index, ()),
+            races=tuple(races.get(index, ())),
+        )
         for index, work in enumerate(works)
     )
     output = normalized.get("output")
@@ -70,8 +95,8 @@ def compile_plan(normalized: dict[str, Json]) -> Plan:
         content_hash=content_hash(normalized),
         name=normalized.get("name"),
         nodes=nodes,
-        edges=edges,
-        start=ids[normalized["start_node"]],
+        edges=topology.edges,
+        start=start,
         order=topology.order,
         fields=tuple(Field(f.name, f.type, f.merge, f.default) for f in fields.values()),
         sources=sources,
@@ -82,30 +107,34 @@ def compile_plan(normalized: dict[str, Json]) -> Plan:
             priority=settings.get("priority", 3),
         ),
         output=dict(output) if output else None,
-        unsupported=unsupported_features(normalized, nodes, sources, topology),
+        loops=topology.loops,
+        fixed=fixed,
+        unsupported=unsupported_features(normalized, nodes, sources),
     )
 
 
-def _writes(works: Sequence[_Work]) -> list[str | None]:
-    """For every node, the state field it writes."""
-    return [work.kind.writes(work.options) for work in works]
-
-
-def _options(normalized: dict[str, Json]) -> list[_Work]:
+def _options(normalized: dict[str, Json], sources: Mapping[str, PlanSource]) -> list[_Work]:
     works = []
     for spec in normalized["nodes"]:
         kind = node_kind(spec["type"])
         if kind is None:
             raise ValueError(f"unknown node type {spec['type']!r}: check the document first")
-        works.append(_Work(spec, kind, options_of(kind, spec.get("metadata") or {})))
+        options = options_of(kind, spec.get("metadata") or {})
+        named = kind.sources(options)
+        source = sources.get(named[0]) if named else None
+        kind = kind.refined(options, source.config if source else None)
+        works.append(_Work(spec, kind, options, named, source))
     return works
 
 
-def _fields(normalized: dict[str, Json], works: Sequence[_Work]) -> dict[str, StateField]:
+def _fields(
+    normalized: dict[str, Json], writes: Sequence[tuple[str, ...]]
+) -> dict[str, StateField]:
+    """Built-in and declared fields, and those that nodes write without a declaration."""
     fields = fields_of(normalized)
-    for name in _writes(works):
-        if name is not None and name not in fields:
-            fields[name] = StateField(name)
+    for written in writes:
+        for name in written:
+            fields.setdefault(name, StateField(name))
     return fields
 
 
@@ -121,8 +150,11 @@ def _sources(normalized: dict[str, Json]) -> tuple[PlanSource, ...]:
     return tuple(found)
 
 
-def _edges(normalized: dict[str, Json], fields: Mapping[str, StateField]) -> tuple[PlanEdge, ...]:
-    """List edges split, one PlanEdge per target, in the order of the document."""
+def _edges(
+    normalized: dict[str, Json], fields: Mapping[str, StateField], gotos: Mapping[str, str]
+) -> tuple[PlanEdge, ...]:
+    """List edges split, one PlanEdge per target, in the order of the document; then the error edges,
+    in the order of their nodes."""
     index = {node["id"]: position for position, node in enumerate(normalized["nodes"])}
     edges: list[PlanEdge] = []
     for edge in normalized.get("edges") or ():
@@ -139,7 +171,35 @@ def _edges(normalized: dict[str, Json], fields: Mapping[str, StateField]) -> tup
                     key=edge.get("key") if kind == "dispatch" else None,
                 )
             )
+    for name, target in gotos.items():
+        edges.append(PlanEdge(len(edges), index[name], index[target], "error"))
     return tuple(edges)
+
+
+def _join(spec: dict[str, Json], node: int, topology: Topology) -> tuple[str, int]:
+    """(join, how many taken edges it needs); a target of error edges alone waits for any of them."""
+    given = spec.get("join")
+    if isinstance(given, dict):
+        return "n_of", given["n_of"]
+    incoming = [topology.edges[index] for index in topology.incoming[node]]
+    awaited = [edge for edge in incoming if not edge.back]
+    if given is None and awaited and all(edge.kind == "error" for edge in awaited):
+        return "any", 1
+    return given or "all", 1
+
+
+def _branches(
+    joins: Sequence[tuple[str, int]], topology: Topology
+) -> tuple[dict[int, tuple[int, ...]], dict[int, list[int]]]:
+    """Join -> the nodes that lead only to it, and node -> such joins, of every first_success join."""
+    branches: dict[int, tuple[int, ...]] = {}
+    races: dict[int, list[int]] = {}
+    for join in topology.order:
+        if joins[join][0] == "first_success":
+            branches[join] = topology.branch(join)
+            for node in branches[join]:
+                races.setdefault(node, []).append(join)
+    return branches, races
 
 
 def _choice(
@@ -158,37 +218,40 @@ def _choice(
 def _node(
     index: int,
     work: _Work,
-    sources: Mapping[str, PlanSource],
-    settings: dict[str, Json],
     topology: Topology,
-    reads: tuple[Read, ...],
+    **decided: Any,
 ) -> PlanNode:
     spec, kind = work.spec, work.kind
-    named = kind.sources(work.options)
-    first = sources.get(named[0]) if named else None
+    effects = spec.get("effects") or kind.effects
     return PlanNode(
         index=index,
         id=spec["id"],
         type=spec["type"],
         options=work.options,
         rank=topology.rank[index],
-        placement=_placement(spec, kind, first),
-        effects=spec.get("effects") or kind.effects,
-        retry=_retry(spec, kind, first),
-        on_error=_policy(work, settings),
+        placement=_placement(spec, kind, work.source),
+        effects=effects,
+        retry=_retry(spec, 1 if effects == "once" else kind.attempts, work.source),
         timeout_s=spec.get("timeout_s"),
         resources=_resources(spec.get("resources")),
-        output_key=kind.writes(work.options),
-        sources=named,
+        output_key=kind.main_field(work.options),
+        sources=work.sources,
         incoming=tuple(topology.incoming[index]),
         outgoing=tuple(topology.outgoing[index]),
-        reads=reads,
+        awaited=topology.awaited(index),
+        catches=any(topology.edges[edge].kind == "error" for edge in topology.incoming[index]),
+        loops=topology.around[index],
+        place=topology.place(index),
+        **decided,
     )
 
 
-def _policy(work: _Work, settings: dict[str, Json]) -> str:
+def _policy(work: _Work, settings: dict[str, Json], gotos: Mapping[str, str]) -> str:
+    """What happens when the node has failed. Behind the target of a default ``goto``: fail."""
+    if work.spec["id"] in gotos:
+        return "goto"
     policy = work.spec.get("on_error") or settings.get("on_error") or "fail"
-    return policy if isinstance(policy, str) else f"goto:{policy['goto']}"
+    return policy if isinstance(policy, str) else "fail"
 
 
 def _placement(spec: dict[str, Json], kind: NodeKind, source: PlanSource | None) -> str:
@@ -201,15 +264,14 @@ def _placement(spec: dict[str, Json], kind: NodeKind, source: PlanSource | None)
     return kind.placement
 
 
-def _retry(spec: dict[str, Json], kind: NodeKind, source: PlanSource | None) -> Retry:
+def _retry(spec: dict[str, Json], by_type: int, source: PlanSource | None) -> Retry:
+    """How the node is tried again. ``by_type``: attempts where neither it nor its source says."""
     given = spec.get("retry") or {}
     attempts = given.get("max_attempts")
     if attempts is None and source is not None and source.config.get("max_retries") is not None:
         attempts = source.config["max_retries"] + 1
-    if attempts is None:
-        attempts = 1 if spec.get("effects") == "once" else kind.attempts
     return Retry(
-        max_attempts=attempts,
+        max_attempts=by_type if attempts is None else attempts,
         initial_s=float(given.get("initial_s", 1.0)),
         multiplier=float(given.get("multiplier", 2.0)),
         max_s=float(given.get("max_s", 30.0)),

@@ -9,6 +9,8 @@ import msgspec
 Json = Any
 END = -1
 """Target of an edge that finishes its branch."""
+OUTSIDE = -1
+"""In place of a loop: around no loop."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -31,10 +33,13 @@ class Resources(msgspec.Struct, frozen=True):
 
 
 class PlanEdge(msgspec.Struct, frozen=True):
-    """A single-target edge. ``kind``: always | cel | dispatch | else.
+    """A single-target edge. ``kind``: always | cel | dispatch | else | error.
 
     ``condition`` is the CEL text of a ``cel`` edge; a ``dispatch`` edge is taken when the value of
-    ``field`` equals ``key`` or the target's id.
+    ``field`` equals ``key`` or the target's id; an ``error`` edge is what a ``goto`` is compiled to:
+    taken when the node fails, skipped when it does not.
+    ``level``: the innermost loop around both ends, or :data:`OUTSIDE`. ``back``: leads to the entry
+    of that loop from inside it, so it starts the next iteration.
     """
 
     index: int
@@ -44,12 +49,33 @@ class PlanEdge(msgspec.Struct, frozen=True):
     condition: str | None = None
     field: str | None = None
     key: str | None = None
+    level: int = OUTSIDE
+    back: bool = False
+
+
+class Loop(msgspec.Struct, frozen=True):
+    """A strongly connected component with one entry, executed iteration by iteration.
+
+    ``members``: its nodes, those of loops inside it included, in canonical order. ``parent``: the loop
+    around it, or :data:`OUTSIDE`. ``parts``: how many nodes and loops lie directly in it. ``back`` and
+    ``exits``: indices of the edges to its entry, and of all edges that leave it. ``bound``: how many
+    iterations it may have each time it is entered.
+    """
+
+    index: int
+    entry: int
+    members: tuple[int, ...]
+    parent: int
+    parts: int
+    back: tuple[int, ...]
+    exits: tuple[int, ...]
+    bound: int
 
 
 class Read(msgspec.Struct, frozen=True):
     """One state field that a node reads, and who may have written it.
 
-    ``writers``: indices of the nodes in the causal past that write it, in canonical order. For the
+    ``writers``: indices of the nodes that may be in the causal past and write it, in canonical order. For the
     field ``outputs`` they are the nodes whose results are read; for the fields written by the engine
     (``tokens_used``, ``cost``, ``errors``, ``execution_path``) the whole past.
     """
@@ -64,7 +90,13 @@ class PlanNode(msgspec.Struct, frozen=True):
     ``placement``: inline (in the coordinator), io, cpu, or pool (a pool of its own, by ``resources``).
     ``options``: the node's validated options in canonical spelling, defaults filled in.
     ``rank``: position in canonical order. ``reads`` covers its templates and expressions and the
-    conditions of its outgoing edges.
+    conditions of its outgoing edges. ``on_error``: fail | continue | skip | goto.
+    ``join``: all | any | n_of | first_success; ``needed``: the k of n_of; ``awaited``: how many
+    incoming edges the join waits for (all but those back to the entry of a loop); ``catches``: whether
+    some incoming edge is an error edge.
+    ``loops``: the loops around it, outermost first; ``place``: the rank of each of their entries, then
+    its own. ``branch``: of a first_success join, the nodes that lead only to it; ``races``: the
+    first_success joins to whose branches this node belongs.
     """
 
     index: int
@@ -83,6 +115,14 @@ class PlanNode(msgspec.Struct, frozen=True):
     incoming: tuple[int, ...] = ()
     outgoing: tuple[int, ...] = ()
     reads: tuple[Read, ...] = ()
+    join: str = "all"
+    needed: int = 1
+    awaited: int = 0
+    catches: bool = False
+    loops: tuple[int, ...] = ()
+    place: tuple[int, ...] = ()
+    branch: tuple[int, ...] = ()
+    races: tuple[int, ...] = ()
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -104,16 +144,21 @@ class PlanSource(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Execution-wide options that the engine needs."""
+    """Execution-wide options that the engine needs. ``max_events``: the length of a journal at which the
+    execution fails with EventLimit; no spec can set it."""
 
     timeout_s: float = 3600.0
     max_parallel: int = 1000
     durability: str = "strict"
     priority: int = 3
+    max_events: int = 1_000_000
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The compiled form of one version. ``order`` lists node indices in canonical order."""
+    """The compiled form of one version. ``order`` lists node indices in canonical order; ``loops`` a
+    loop before those inside it. ``fixed``: every join is ``all`` and there is no loop, so the causal
+    past of each node is known beforehand.
+    """
 
     content_hash: str
     name: str | None
@@ -125,6 +170,8 @@ class Plan(msgspec.Struct, frozen=True):
     sources: tuple[PlanSource, ...]
     settings: Settings
     output: dict[str, str] | None = None
+    loops: tuple[Loop, ...] = ()
+    fixed: bool = True
     unsupported: tuple[str, ...] = ()
     """Features that validate but that this version cannot execute, each named in one sentence."""
     ids: dict[str, int] = {}

@@ -17,12 +17,12 @@ SHORT = 64
 class Reader:
     """Resolves the reads of all nodes of one plan. ``texts`` and ``writes`` are by node index;
     ``ids``: node id -> index; ``certain``: whether a node, when what follows it runs, has
-    surely written a value."""
+    surely written a value into the first of its fields."""
 
     def __init__(
         self,
         texts: Sequence[tuple[Text, ...]],
-        writes: Sequence[str | None],
+        writes: Sequence[tuple[str, ...]],
         fields: Mapping[str, StateField],
         edges: Sequence[PlanEdge],
         topology: Topology,
@@ -39,11 +39,10 @@ class Reader:
         self._names = declared_names(fields.values())
         self._edge_names = {**self._names, **ON_EDGES}
         self._writers: dict[str, int] = {}
-        for node, field in enumerate(writes):
-            if field is not None:
+        for node, written in enumerate(writes):
+            for field in written:
                 bit = 1 << topology.rank[node]
                 self._writers[field] = self._writers.get(field, 0) | bit
-        self._sources = [edge.source for edge in edges]
         self._edges: list[list[PlanEdge]] = [[] for _ in texts]
         for edge in edges:
             self._edges[edge.source].append(edge)
@@ -77,22 +76,14 @@ class Reader:
         return writers if last < 0 else writers & ~self._topology.past(last)
 
     def _shadow(self, node: int, field: str) -> int:
-        """The nearest node on the only way to this one that surely wrote the field, or -1."""
-        walked, found = [], -1
-        while (node, field) not in self._shadows:
-            walked.append(node)
-            incoming = self._topology.incoming[node]
-            if len(incoming) != 1:
-                break
-            before = self._sources[incoming[0]]
-            if self._topology.rank[before] >= self._topology.rank[node]:
-                break
-            if self._writes[before] == field and self._certain[before]:
+        """The nearest node on every way to this one that surely wrote the field, or -1."""
+        walked = [node]
+        while (found := self._shadows.get((walked[-1], field))) is None:
+            before = self._topology.dominators[walked[-1]]
+            if before < 0 or (self._certain[before] and self._writes[before][0] == field):
                 found = before
                 break
-            node = before
-        else:
-            found = self._shadows[node, field]
+            walked.append(before)
         for passed in walked:
             self._shadows[passed, field] = found
         return found

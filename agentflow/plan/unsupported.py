@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agentflow.plan.plan import PlanNode, PlanSource
-from agentflow.plan.topology import Topology
 from agentflow.spec.kinds.catalogue import node_kind
 from agentflow.spec.kinds.sources import EXECUTABLE
 
@@ -17,13 +16,11 @@ def unsupported_features(
     normalized: dict[str, Json],
     nodes: Sequence[PlanNode],
     sources: Sequence[PlanSource],
-    topology: Topology,
 ) -> tuple[str, ...]:
     """One sentence for each feature, without duplicates."""
     found = [
         *_of_settings(normalized.get("settings") or {}),
         *_of_queues(normalized.get("queues") or ()),
-        *_of_loops(nodes, topology),
     ]
     by_id = {source.id: source for source in sources}
     for spec, node in zip(normalized["nodes"], nodes, strict=True):
@@ -38,8 +35,6 @@ def _of_settings(settings: dict[str, Json]) -> Iterator[str]:
         yield f"settings.durability {durability!r} cannot be executed yet; use 'strict'"
     if settings.get("budget"):
         yield "settings.budget cannot be enforced yet; remove it"
-    if isinstance(settings.get("on_error"), dict):
-        yield "settings.on_error with 'goto' cannot be executed yet"
 
 
 def _of_queues(queues: Sequence[dict[str, Json]]) -> Iterator[str]:
@@ -51,14 +46,6 @@ def _of_queues(queues: Sequence[dict[str, Json]]) -> Iterator[str]:
             yield f"Queue {queue['id']!r} has shares or adapts, which cannot be executed yet"
 
 
-def _of_loops(nodes: Sequence[PlanNode], topology: Topology) -> Iterator[str]:
-    for region in topology.loops:
-        names = ", ".join(
-            repr(nodes[n].id) for n in sorted(region, key=topology.rank.__getitem__)[:5]
-        )
-        yield f"The loop through {names} cannot be executed yet"
-
-
 def _of_node(spec: dict[str, Json], node: PlanNode) -> Iterator[str]:
     kind = node_kind(node.type)
     if kind is None or not kind.available:
@@ -66,12 +53,6 @@ def _of_node(spec: dict[str, Json], node: PlanNode) -> Iterator[str]:
         return
     for feature in kind.unsupported(node.options):
         yield f"Node {node.id!r}: {feature} cannot be executed yet"
-    join = spec.get("join", "all")
-    if join != "all":
-        name = join if isinstance(join, str) else "n_of"
-        yield f"Node {node.id!r}: join {name!r} cannot be executed yet; use 'all'"
-    if isinstance(spec.get("on_error"), dict):
-        yield f"Node {node.id!r}: on_error with 'goto' cannot be executed yet"
     if spec.get("cache"):
         yield f"Node {node.id!r}: 'cache' cannot be executed yet"
     if node.effects == "once":

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 Json = Any
 PER = 1_000_000
+_LISTED_AS = {
+    "openai": "openai",
+    "azure": "azure",
+    "anthropic": "anthropic",
+    "gemini": "google",
+}
+"""Provider -> its name in the table."""
 
 
 def cost(
@@ -38,6 +47,16 @@ def cost(
     return (0.0, False) if known is None else (round(known, 6), True)
 
 
+@lru_cache(maxsize=4096)
+def price_known(provider: str, model: str, base_url: str | None = None) -> bool | None:
+    """Whether the built-in table has a price of this model; None where no table is installed."""
+    if provider == "local":
+        return True
+    if find_spec("genai_prices") is None:
+        return None
+    return _listed(provider, model, base_url, 1, 1, 0) is not None
+
+
 def _listed(
     provider: str,
     model: str,
@@ -47,8 +66,8 @@ def _listed(
     cached_tokens: int,
 ) -> float | None:
     """The table's price of a call in dollars; None when the table does not know the model."""
-    own = base_url is None and provider == "openai"
-    if not own and not base_url:
+    own = None if base_url else _LISTED_AS.get(provider)
+    if own is None and not base_url:
         return None
     import genai_prices
 
@@ -59,7 +78,7 @@ def _listed(
     )
     try:
         if own:
-            return float(genai_prices.calc_price(usage, model, provider_id="openai").total_price)
+            return float(genai_prices.calc_price(usage, model, provider_id=own).total_price)
         priced = genai_prices.calc_price(usage, model, provider_api_url=base_url)
         return float(priced.total_price)
     except (LookupError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -16,6 +16,9 @@ from agentflow.spec.reading import MAX_NESTING, nesting, parse, unfit_value, wit
 __all__ = ["Checked", "Problem", "check", "check_text", "parse"]
 
 Json = Any
+Priced = Callable[[str, str, str | None], bool | None]
+_HOLDERS = ("map", "subworkflow")
+"""Node types that may hold documents of their own."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,15 +59,23 @@ def check(
     allowed_env: Collection[str] = DEFAULT_ALLOWED,
     stored_sources: Collection[str] = (),
     present_env: Collection[str] | None = None,
+    priced: Priced | None = None,
+    workflows: Callable[[str], Json] | None = None,
+    workflow_id: str | None = None,
 ) -> Checked:
     """Check any JSON value against every rule; pure, and never raises.
 
     ``text``: the document as the author wrote it, for line and column. ``allowed_env``: names of
     environment variables that the operator allows beside the documented ones. ``stored_sources``:
     ids of sources known to the server. ``present_env``: names that are set there (W009), or None when
-    that is not to be judged.
+    that is not to be judged. ``priced``: whether the price of (provider, model, base URL) is known,
+    None for what it cannot tell (W010); without it prices are not judged.
+    ``workflows``: the document of a stored workflow by its id, None for one that is not known; without
+    it nobody looks whether workflows lead back to themselves by ids. ``workflow_id``: the id of this one.
     """
-    found, normalized = _find(document, allowed_env, stored_sources, present_env)
+    found, normalized = _find(
+        document, allowed_env, stored_sources, present_env, priced, workflows, workflow_id
+    )
     located = order(with_positions(found, text))
     errors = tuple(p for p in located if p.code.startswith("E"))
     warnings = tuple(p for p in located if p.code.startswith("W"))
@@ -76,6 +87,9 @@ def _find(
     allowed_env: Collection[str],
     stored_sources: Collection[str],
     present_env: Collection[str] | None,
+    priced: Priced | None,
+    workflows: Callable[[str], Json] | None,
+    workflow_id: str | None,
 ) -> tuple[list[Problem], dict[str, Json] | None]:
     if nesting(document) > MAX_NESTING:
         text = f"The document is nested deeper than {MAX_NESTING} levels"
@@ -88,7 +102,6 @@ def _find(
         return [problem("E001", text, hint=f"This is {_named(document)}")], None
 
     from agentflow.spec.rules.draft import Draft
-    from agentflow.spec.rules.shape import check_shape
 
     draft = Draft(
         canonical(document),
@@ -96,12 +109,29 @@ def _find(
         allowed_env=allowed_env,
         present_env=present_env,
     )
-    check_shape(draft)
-    _later_stages(draft)
+    _examine(draft, priced)
+    if workflows is not None and not draft.has("E026"):
+        from agentflow.spec.rules.bodies import check_recursion
+
+        check_recursion(draft, workflows, workflow_id)
     return draft.found, draft.document
 
 
-def _later_stages(draft: Any) -> None:
+def _examine(draft: Any, priced: Priced | None) -> None:
+    """Every stage, for a document and for those inside it."""
+    from agentflow.spec.rules.shape import check_shape
+
+    check_shape(draft)
+    _later_stages(draft, priced)
+    if not draft.has("E026") and any(n["type"] in _HOLDERS for n in draft.nodes.values()):
+        from agentflow.spec.rules.bodies import check_bodies
+
+        check_bodies(draft, lambda inner: _examine(inner, priced))
+
+
+def _later_stages(draft: Any, priced: Priced | None) -> None:
+    from agentflow.spec.rules.fitting import check_fitting
+    from agentflow.spec.rules.models import check_models
     from agentflow.spec.rules.options import check_options
     from agentflow.spec.rules.references import check_references
     from agentflow.spec.rules.structure import check_structure
@@ -116,6 +146,7 @@ def _later_stages(draft: Any) -> None:
         check_sources(draft)
     check_references(draft)
     check_options(draft)
+    check_fitting(draft)
     if not draft.complete or draft.has("E005", "E006", "E009"):
         return
     if isinstance(draft.document.get("start_node"), str):
@@ -123,6 +154,7 @@ def _later_stages(draft: Any) -> None:
     check_texts(draft, graph_known=not draft.has("E012", "E013"))
     if not draft.has("E012", "E013"):
         check_habits(draft)
+        check_models(draft, priced)
 
 
 def _named(document: Json) -> str:

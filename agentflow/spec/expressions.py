@@ -52,6 +52,7 @@ class Expression:
         self._declared = dict(declared)
         self._program = program
         self._references = references(program.serialize(), frozenset(declared))
+        self._roots = tuple(dict.fromkeys(found.path[0] for found in self._references))
 
     def names(self) -> tuple[Reference, ...]:
         """What the expression refers to: paths from a declared name, as far as they are constant."""
@@ -97,7 +98,7 @@ class Expression:
 
     def _bind(self, values: Mapping[str, Json]) -> dict[str, Json]:
         bound: dict[str, Json] = {}
-        for name in {reference.path[0] for reference in self._references}:
+        for name in self._roots:
             if name == "state" and "state" not in values:
                 bound[name] = _plain({k: values[k] for k in values if k not in _NOT_STATE})
                 continue
@@ -113,13 +114,13 @@ class Expression:
 _NOT_STATE = ("execution", "result", "error", "item", "index")
 
 
-_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LITERALS = ("true", "false", "null")
 
 
 def is_bare_name(text: str) -> bool:
     """Whether a condition is a bare field name rather than an expression."""
-    return _BARE.fullmatch(text) is not None and text not in _LITERALS
+    return _IDENTIFIER.fullmatch(text) is not None and text not in _LITERALS
 
 
 def compile_expression(text: str, declared: Mapping[str, str]) -> Expression:
@@ -127,7 +128,13 @@ def compile_expression(text: str, declared: Mapping[str, str]) -> Expression:
 
     Raises ExpressionInvalid.
     """
-    return _compile(text, tuple(sorted(declared.items())))
+    return _compile(text, tuple((n, declared[n]) for n in _identifiers(text) if n in declared))
+
+
+@lru_cache(maxsize=4096)
+def _identifiers(text: str) -> tuple[str, ...]:
+    """The words of a text that may be names: only these need a declaration."""
+    return tuple(sorted(set(_IDENTIFIER.findall(text))))
 
 
 @lru_cache(maxsize=4096)
@@ -245,7 +252,8 @@ def _to_json(value: Any) -> Json:
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("an object whose keys are not text")
-        return {key: _to_json(item) for key, item in value.items()}
+        # CEL's maps have no order: sorted, so that a text made of one is the same each time.
+        return {key: _to_json(value[key]) for key in sorted(value)}
     if isinstance(value, datetime.datetime):
         return value.astimezone(datetime.UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
     if isinstance(value, datetime.timedelta):

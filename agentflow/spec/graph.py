@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
+import msgspec
+
 Adjacency = Sequence[Sequence[int]]
 
 
@@ -62,46 +64,72 @@ def loops(targets: Adjacency, nodes: Iterable[int] | None = None) -> list[list[i
     return [c for c in components(targets, nodes) if len(c) > 1 or c[0] in targets[c[0]]]
 
 
-def canonical_order(targets: Adjacency, nodes: Sequence[int] | None = None) -> list[int]:
-    """Nodes in canonical order: topological order of the condensed graph, ties broken by the smallest
-    index; inside a loop the same again with its edges back to the entry taken away.
+class Region(msgspec.Struct, frozen=True):
+    """A loop: a component that holds a cycle. ``members`` include those of the loops inside it;
+    ``parent`` is the position of the region around it, or -1. A parent comes before its children."""
 
-    The entry of a loop is the member with an edge from outside, else the smallest.
+    entry: int
+    members: tuple[int, ...]
+    parent: int = -1
+
+
+class Arrangement(msgspec.Struct, frozen=True):
+    """Nodes in canonical order, and the loops among them, nested."""
+
+    order: tuple[int, ...]
+    regions: tuple[Region, ...]
+
+
+def arrange(targets: Adjacency, start: int = -1) -> Arrangement:
+    """Canonical order: the topological order of the condensed graph, ties broken by the smallest index;
+    inside a loop the same again with its edges back to the entry taken away.
+
+    The entry of a loop is the member with an edge from outside, or ``start``, else the smallest.
     """
-    todo: list[tuple[list[int], frozenset[tuple[int, int]]]] = [
-        (list(range(len(targets))) if nodes is None else list(nodes), frozenset())
-    ]
+    sources: list[list[int]] = [[] for _ in targets]
+    for node, following in enumerate(targets):
+        for target in following:
+            sources[target].append(node)
     order: list[int] = []
+    regions: list[Region] = []
+    todo = _parts(targets, list(range(len(targets))), -1, -1)[::-1]
     while todo:
-        members, removed = todo.pop()
-        if len(members) == 1:
-            order += members
+        members, parent = todo.pop()
+        node = members[0]
+        if len(members) == 1 and (node not in targets[node] or _is_entry(regions, parent, node)):
+            order.append(node)
             continue
-        inside = set(members)
-        local = {
-            n: [t for t in targets[n] if t in inside and (n, t) not in removed] for n in members
-        }
-        regions = _condensed(local)
-        pieces: list[tuple[list[int], frozenset[tuple[int, int]]]] = []
-        for region in regions:
-            if len(region) == 1:
-                pieces.append((region, removed))
-                continue
-            entry = _entry(targets, region)
-            back = {(n, entry) for n in region if entry in local[n]}
-            pieces.append((region, removed | back))
-        todo += reversed(pieces)
-    return order
+        entry = _entry(sources, members, regions, parent, start)
+        regions.append(Region(entry, tuple(members), parent))
+        todo += _parts(targets, members, entry, len(regions) - 1)[::-1]
+    return Arrangement(tuple(order), tuple(regions))
 
 
-def _entry(targets: Adjacency, region: Sequence[int]) -> int:
-    inside = set(region)
-    for source, outgoing in enumerate(targets):
-        if source not in inside:
-            for target in outgoing:
-                if target in inside:
-                    return target
-    return min(region)
+def _is_entry(regions: Sequence[Region], parent: int, node: int) -> bool:
+    """Whether the edges of a node to itself are those of the loop around it."""
+    return parent >= 0 and regions[parent].entry == node
+
+
+def _parts(
+    targets: Adjacency, members: list[int], entry: int, region: int
+) -> list[tuple[list[int], int]]:
+    """The components inside a region, its edges to the entry taken away, in topological order."""
+    inside = set(members)
+    local = {n: [t for t in targets[n] if t in inside and t != entry] for n in members}
+    return [(part, region) for part in _condensed(local)]
+
+
+def _entry(
+    sources: Adjacency, members: list[int], regions: Sequence[Region], parent: int, start: int
+) -> int:
+    inside = set(members)
+    if start in inside:
+        return start
+    around = regions[parent].entry if parent >= 0 else -1
+    for node in members:
+        if node != around and any(source not in inside for source in sources[node]):
+            return node
+    return min(members)
 
 
 def _condensed(local: dict[int, list[int]]) -> list[list[int]]:
@@ -168,6 +196,74 @@ def ancestors(targets: Adjacency, order: Sequence[int]) -> list[int]:
 def _in_order(targets: Adjacency, order: Sequence[int]) -> list[list[int]]:
     rank = {node: position for position, node in enumerate(order)}
     return sorted(components(targets), key=lambda region: min(rank[node] for node in region))
+
+
+def around(regions: Sequence[Region], size: int) -> list[tuple[int, ...]]:
+    """Node -> the regions around it, outermost first."""
+    found: list[tuple[int, ...]] = [()] * size
+    for index, region in enumerate(regions):
+        for node in region.members:
+            found[node] += (index,)
+    return found
+
+
+class Branches:
+    """Which nodes lead only to a given one. ``targets``: node -> its targets, -1 for the end;
+    ``regions``: the loops of the graph."""
+
+    def __init__(self, targets: Adjacency, regions: Sequence[Region]) -> None:
+        self._regions = regions
+        self._around = around(regions, len(targets))
+        self._sources: list[list[int]] = [[] for _ in targets]
+        self._ways = [len(following) for following in targets]
+        self._exits = [0] * len(regions)
+        for node, following in enumerate(targets):
+            for target in following:
+                beyond = self._around[target] if target >= 0 else ()
+                if target >= 0:
+                    self._sources[target].append(node)
+                for region in self._around[node]:
+                    self._exits[region] += region not in beyond
+
+    def to(self, join: int) -> set[int]:
+        """The nodes upstream of this one that lead only to it, in the same iteration of the loops
+        around it; a loop inside the branch as a whole."""
+        frame = self._around[join]
+        if frame and self._regions[frame[-1]].entry == join:
+            frame = frame[:-1]
+        own = self._part(join, len(frame))
+        inside: set[int] = set()
+        left: dict[int, int] = {}
+        todo = [join]
+        while todo:
+            target = todo.pop()
+            for source in self._sources[target]:
+                if source in inside or self._around[source][: len(frame)] != frame:
+                    continue
+                part = self._part(source, len(frame))
+                if part == own or self._restarts(source, target, frame):
+                    continue
+                region = part - len(self._ways)
+                ways = self._ways[source] if region < 0 else self._exits[region]
+                left[part] = left.get(part, ways) - 1
+                if not left[part]:
+                    members = (source,) if region < 0 else self._regions[region].members
+                    inside.update(members)
+                    todo += members
+        return inside
+
+    def _part(self, node: int, depth: int) -> int:
+        """The node, or the number of nodes and the loop around it that is the first below a depth."""
+        loops_around = self._around[node]
+        return node if len(loops_around) <= depth else len(self._ways) + loops_around[depth]
+
+    def _restarts(self, source: int, target: int, frame: tuple[int, ...]) -> bool:
+        """Whether an edge leads into the next iteration of a loop of the frame."""
+        loops_around = self._around[target]
+        if not loops_around or loops_around[-1] not in frame:
+            return False
+        inner = loops_around[-1]
+        return self._regions[inner].entry == target and inner in self._around[source]
 
 
 def bits(mask: int) -> list[int]:

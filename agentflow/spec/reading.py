@@ -37,10 +37,12 @@ def parse(text: bytes | str, *, max_bytes: int = MAX_BYTES, max_nesting: int = M
     try:
         decoded = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        start = len(raw) - len(error.object) + error.start  # it does not count a byte order mark
+        line, column = _byte_line(raw, start)
         if isinstance(text, str):
-            _refuse("E001", "The text holds a lone surrogate, which is no character")
-        line = raw.count(b"\n", 0, error.start) + 1
-        _refuse("E001", f"The document is not UTF-8: invalid byte at offset {error.start}", line)
+            _refuse("E001", "The text holds a lone surrogate, which is no character", line, column)
+        what = f"The document is not UTF-8: invalid byte at offset {start}"
+        _refuse("E001", what, line, column)
     try:
         value = json.loads(
             decoded,
@@ -74,11 +76,13 @@ def unfit_value(document: Json) -> tuple[Parts, str] | None:
             for key, item in value.items():
                 if not isinstance(key, str):
                     return at, "The keys of an object must be text"
-                if _SURROGATE.search(key):
+                if not key.isascii() and _SURROGATE.search(key):
                     return at, "A key holds a lone surrogate, which is no character"
-                stack.append(((*at, key), item))
+                if not _is_ascii(item):
+                    stack.append(((*at, key), item))
         elif isinstance(value, list):
-            stack += [((*at, index), item) for index, item in enumerate(value)]
+            parts = enumerate(value)
+            stack += [((*at, index), item) for index, item in parts if not _is_ascii(item)]
         elif isinstance(value, float):
             if not math.isfinite(value):
                 return at, "NaN and Infinity are not JSON numbers"
@@ -88,6 +92,10 @@ def unfit_value(document: Json) -> tuple[Parts, str] | None:
         elif value is not None:
             return at, f"A {type(value).__name__} is not a JSON value"
     return None
+
+
+def _is_ascii(value: Json) -> bool:
+    return isinstance(value, str) and value.isascii()
 
 
 def nesting(document: Json) -> int:
@@ -189,8 +197,8 @@ def _measure(raw: bytes, limit: int) -> None:
         if token in (b"{", b"["):
             depth += 1
             if depth > limit:
-                line = raw.count(b"\n", 0, found.start()) + 1
-                _refuse("E026", f"The document is nested deeper than {limit} levels", line)
+                what = f"The document is nested deeper than {limit} levels"
+                _refuse("E026", what, *_byte_line(raw, found.start()))
         elif token in (b"}", b"]"):
             depth -= 1
 
@@ -256,6 +264,11 @@ def _values(text: str) -> Iterator[tuple[Parts, int]]:
 
 def _line(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+def _byte_line(raw: bytes, offset: int) -> tuple[int, int]:
+    before = raw[raw.rfind(b"\n", 0, offset) + 1 : offset].decode("utf-8-sig", "replace")
+    return raw.count(b"\n", 0, offset) + 1, len(before) + 1
 
 
 def _parts(path: str) -> Parts:

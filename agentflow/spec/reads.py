@@ -61,6 +61,8 @@ def declared_names(fields: Iterable[Named], written: Iterable[str] = ()) -> dict
 
 def uses(text: Text, declared: Mapping[str, str]) -> list[Use]:
     """The paths a text refers to. Raises TextInvalid."""
+    if text.names:
+        declared = {**declared, **dict.fromkeys(text.names, "any")}
     if text.form == TEMPLATE:
         if not isinstance(text.value, str):
             return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -68,6 +69,7 @@ def look_up(view: Mapping[str, Json], path: tuple[str, ...], default: Json = Non
     return value
 
 
+@lru_cache(maxsize=4096)
 def split_path(text: str) -> tuple[str, ...]:
     """The segments of a path option. ``outputs.<node>`` may name a node whose id holds dots only in
     the form ``outputs['my.node']``; hyphens need no quotes."""

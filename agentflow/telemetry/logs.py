@@ -34,6 +34,7 @@ from agentflow.execution.events import (
     kind,
 )
 from agentflow.execution.journal import Recorded
+from agentflow.execution.keys import node_id_of
 from agentflow.plan.plan import Plan
 
 FIELDS = frozenset(
@@ -141,11 +142,12 @@ def _execution(plan: Plan, tenant: str, execution_id: str) -> dict[str, Any]:
 
 
 def _step(plan: Plan, event: Any) -> dict[str, Any]:
-    node_id = event.step.partition("@")[0].partition("[")[0]
+    node_id = node_id_of(event.step)
+    index = plan.ids.get(node_id)
     fields: dict[str, Any] = {
         "step": event.step,
         "node_id": node_id,
-        "node_type": next((node.type for node in plan.nodes if node.id == node_id), None),
+        "node_type": None if index is None else plan.nodes[index].type,
         "attempt": event.attempt,
         "generation": event.generation,
     }

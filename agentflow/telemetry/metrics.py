@@ -33,6 +33,7 @@ from agentflow.execution.events import (
     kind,
 )
 from agentflow.execution.journal import Recorded
+from agentflow.execution.keys import node_id_of
 from agentflow.plan.plan import Plan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -260,8 +261,8 @@ def _text(registry: CollectorRegistry) -> str:
 
 
 def _type_of(plan: Plan, step: str) -> str:
-    node_id = step.partition("@")[0].partition("[")[0]
-    return next((node.type for node in plan.nodes if node.id == node_id), OTHER)
+    index = plan.ids.get(node_id_of(step))
+    return OTHER if index is None else plan.nodes[index].type
 
 
 def _accepted_at(execution_id: str) -> float | None:

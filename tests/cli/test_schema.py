@@ -16,7 +16,12 @@ def test_schema_is_a_json_schema_with_the_node_types(cli):
     assert all(f'"{name}"' in text for name in ("input", "router", "llm", "aggregator"))
 
 
-@pytest.mark.parametrize("name", ["hello", "support_triage"])
+WORKFLOWS = sorted(
+    path.stem for path in EXAMPLES.glob("*.json") if "nodes" in json.loads(path.read_text())
+)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
 def test_examples_fit_the_schema(cli, name):
     from agentflow.spec.schema import first_mismatch
 

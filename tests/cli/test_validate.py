@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from agentflow.cli.validate import excerpt
 from tests.cli.conftest import COMMAND, EXAMPLES
 
 BROKEN = """{
@@ -115,6 +116,84 @@ def test_names_of_credentials_need_the_operators_leave(cli):
     assert [problem["code"] for problem in json.loads(refused.stdout)["errors"]] == ["E016"]
     allowed = cli("validate", "-", stdin=json.dumps(document), AGENTFLOW_SOURCE_ENV="TEAM_KEY")
     assert allowed.returncode == 0
+
+
+TWO_NODES = """{
+  "start_node": "a",
+  "nodes": [
+    {"id": "a", "type": "input", "metadata": {"transform": "reverse"}},
+    {"id": "b", "type": "router"}
+  ],
+  "edges": [{"from": "a", "to": "b"}, {"from": "b", "to": "nowhere", "condition": "user_input"}]
+}
+"""
+
+
+def test_problems_of_one_node_are_shown_alone(cli):
+    for node, codes in (("a", ["E024"]), ("b", ["E006"])):
+        done = cli("validate", "-", "--node", node, "-o", "json", stdin=TWO_NODES)
+        found = json.loads(done.stdout)["errors"]
+        assert ([problem["code"] for problem in found], done.returncode) == (codes, 3)
+    whole = json.loads(cli("validate", "-", "-o", "json", stdin=TWO_NODES).stdout)
+    assert len(whole["errors"]) == 2
+
+
+def test_node_that_does_not_exist_is_not_found(cli):
+    done = cli("validate", "-", "--node", "c", stdin=TWO_NODES)
+    assert done.returncode == 4
+    assert "no node 'c'" in done.stderr
+
+
+def test_text_that_is_not_json_is_told_whatever_node_is_asked_for(cli):
+    done = cli("validate", "-", "--node", "a", "-o", "json", stdin='{"nodes": [}')
+    assert done.returncode == 3
+    (problem,) = json.loads(done.stdout)["errors"]
+    assert (problem["code"], problem["line"], problem["column"]) == ("E001", 1, 12)
+
+
+def test_warnings_of_one_node_count_when_strict(cli):
+    lonely = {"start_node": "b", "nodes": [{"id": "b", "type": "aggregator"}]}
+    text = json.dumps(lonely)
+    assert cli("validate", "-", "--strict", stdin=text).returncode == 3
+    assert cli("validate", "-", "--strict", "--node", "b", stdin=text).returncode == 0
+
+
+def test_problems_are_shown_in_the_order_of_the_file(cli):
+    done = cli("validate", "-", stdin=TWO_NODES)
+    places = [line.split()[1] for line in done.stderr.splitlines() if line.startswith("  at ")]
+    assert places == ["-:4:60", "-:7:59"]
+
+
+def test_windows_lines_byte_order_mark_and_tabs_do_not_move_the_caret(cli):
+    text = '{\r\n\t"start_node":\t"a",\r\n\t"nodes": [{"id": "a", "type": "imput"}]\r\n}'
+    done = cli("validate", "-", stdin=b"\xef\xbb\xbf" + text.encode())
+    told = done.stderr.splitlines()
+    line, caret = told[told.index("E004 Node 'a' has the unknown type 'imput'") :][2:4]
+    assert line == '    "nodes": [{"id": "a", "type": "imput"}]'
+    assert line[caret.index("^") :] == '"imput"}]'
+    assert "\N{REPLACEMENT CHARACTER}" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "shown"),
+    [
+        ('  "a": 1', 8, ['"a": 1', "     ^"]),
+        ("\tx: \ty\r", 6, ["x:  y", "    ^"]),
+        ("日本: x", 5, ["日本: x", "      ^"]),
+        ("e\u0301: x", 5, ["e\u0301: x", "   ^"]),
+        ("abc", None, ["abc"]),
+        ("", 1, ["", "^"]),
+        ("   ", 2, ["", "^"]),
+        ("ab", 99, ["ab", "  ^"]),
+        ("0123456789" * 3, 1, ["0123456789…", "^"]),
+        ("0123456789" * 3, 30, ["…456789", "      ^"]),
+        ("0123456789" * 3, 15, ["…9012345678…", "      ^"]),
+        ("日" * 30, 15, ["…日日日日日…", "     ^"]),
+        ("a\x1b[31mb", 7, ["a\N{REPLACEMENT CHARACTER}[31mb", "      ^"]),
+    ],
+)
+def test_excerpt_puts_the_caret_under_the_column(line, column, shown):
+    assert excerpt(line, column, width=10) == shown
 
 
 @pytest.mark.parametrize("path", ["missing.json", "."])

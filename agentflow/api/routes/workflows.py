@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -17,7 +19,7 @@ from agentflow.api.views import accepted_body, errors_of, execution_url, metrics
 from agentflow.errors import NotFound, SpecInvalid, StoreUnavailable
 from agentflow.execution.journal import ExecutionRecord
 from agentflow.spec.check import Checked
-from agentflow.spec.problems import problem
+from agentflow.spec.problems import Problem, about_node, problem
 from agentflow.spec.schema import workflow_schema
 
 Json = Any
@@ -42,14 +44,13 @@ _WHOLE = ("E001", "E026")
 async def validate(request: Request, strict: bool = False, node: str | None = None) -> Response:
     """Every problem of a workflow at once, each with its place and a hint. Nothing is executed.
 
-    ``strict`` counts warnings as errors; ``node`` shows the problems of one node only.
+    ``strict`` counts warnings as errors; ``node`` shows only the problems of one node and of the edges
+    that leave it.
     """
     checked, document = await _checked(request)
     errors, warnings = checked.errors, checked.warnings
     if node is not None and not any(found.code in _WHOLE for found in errors):
-        _require_node(document, node)
-        errors = tuple(found for found in errors if found.node_id == node)
-        warnings = tuple(found for found in warnings if found.node_id == node)
+        errors, warnings = _of_node(errors, document, node), _of_node(warnings, document, node)
     return json_answer(
         {
             "valid": not errors and not (strict and warnings),
@@ -116,11 +117,30 @@ async def execute_stream(request: Request) -> Response:
     "/schemas/workflow.json",
     operation_id="workflow_schema",
     summary="JSON Schema of a workflow",
-    responses=answers(200, "JSON Schema 2020-12", 401),
+    responses=answers(200, "JSON Schema 2020-12"),
 )
 async def schema(request: Request) -> Response:
-    """For editors and generators."""
-    return Response(msgspec.json.encode(workflow_schema()), media_type="application/schema+json")
+    """For editors and generators. The answer has an ``ETag``: asked again with ``If-None-Match`` it is
+    304 as long as the schema is the same.
+    """
+    body, tag = _published_schema()
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=3600"}
+    if _names(request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/schema+json", headers=headers)
+
+
+@cache
+def _published_schema() -> tuple[bytes, str]:
+    """The schema as it is sent, and its entity tag."""
+    body = msgspec.json.encode(workflow_schema())
+    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def _names(header: str, tag: str) -> bool:
+    """Whether ``If-None-Match`` (RFC 9110) names this entity tag; weak tags match as well."""
+    listed = [each.strip().removeprefix("W/") for each in header.split(",")]
+    return tag in listed or "*" in listed
 
 
 def preferred_wait(prefer: str | None) -> tuple[float, bool]:
@@ -205,8 +225,9 @@ def _why(record: ExecutionRecord) -> str:
     return message
 
 
-def _require_node(document: Json, node_id: str) -> None:
-    nodes = document.get("nodes") if isinstance(document, dict) else None
-    listed = nodes if isinstance(nodes, list) else []
-    if not any(isinstance(node, dict) and node.get("id") == node_id for node in listed):
+def _of_node(found: tuple[Problem, ...], document: Json, node_id: str) -> tuple[Problem, ...]:
+    """The problems of one node. Raises NotFound."""
+    problems = about_node(found, document, node_id)
+    if problems is None:
         raise NotFound(f"The workflow has no node {node_id[:100]!r}")
+    return problems

@@ -27,18 +27,42 @@ class AggregatorOptions(OptionsModel):
     """Joins the results of several steps into one."""
 
     strategy: Literal["merge", "priority", "template", "concat", "select", "vote", "custom"] = (
-        "merge"
+        Field(
+            "merge",
+            description="merge: an object of what is there; priority: the first that is there; "
+            "template: a text; concat: their texts, joined; select: one value; vote: the value that "
+            "most sources gave; custom: an expression.",
+        )
     )
-    source_keys: list[Path] = ["text_result", "image_result", "db_result"]
-    required: list[Path] = []
-    priority_order: list[Path] | None = None
-    template: str | None = None
-    separator: str = "\n\n"
-    select_key: Path | None = None
-    expression: Path | None = None
-    min_votes: Annotated[int, Field(ge=1)] | None = None
-    include_metadata: bool = False
-    output_key: Path = "final_output"
+    source_keys: list[Path] = Field(
+        ["text_result", "image_result", "db_result"],
+        description="State paths that are joined, such as text_result or outputs.search.text. In a "
+        "merge, text_result, image_result and db_result appear as text, image and data, others "
+        "under their last segment.",
+    )
+    required: list[Path] = Field(
+        [], description="State paths that must have a value; others are left out when missing."
+    )
+    priority_order: list[Path] | None = Field(
+        None, description="Strategy priority: the paths, best first. Null: source_keys."
+    )
+    template: str | None = Field(None, description="Strategy template: the template.")
+    separator: str = Field("\n\n", description="Strategy concat: what stands between two texts.")
+    select_key: Path | None = Field(
+        None, description="Strategy select: a state path, or a CEL expression."
+    )
+    expression: Path | None = Field(None, description="Strategy custom: a CEL expression.")
+    min_votes: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Strategy vote: how many sources must give the same value. Null: more than half "
+        "of those that gave one. Of equals, the first in canonical order wins.",
+    )
+    include_metadata: bool = Field(
+        False,
+        description="Add _meta: tokens_used, cost, execution_path, and the paths that were missing. "
+        "A result that is no object is put under result.",
+    )
+    output_key: Path = Field("final_output", description="State field that is written.")
 
 
 _NEEDS = {"template": "template", "select": "select_key", "custom": "expression"}
@@ -53,6 +77,9 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
     needed = _NEEDS.get(options["strategy"])
     if needed and not options.get(needed):
         return (((needed,), f"is missing: strategy {options['strategy']!r} needs it"),)
+    votes, voters = options.get("min_votes"), len(options["source_keys"])
+    if options["strategy"] == "vote" and votes is not None and votes > voters:
+        return ((("min_votes",), f"is {votes}, but source_keys names only {voters}"),)
     return ()
 
 

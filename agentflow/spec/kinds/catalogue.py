@@ -7,11 +7,14 @@ from importlib import import_module
 
 from agentflow.spec.kinds.base import NodeKind
 
-AVAILABLE = ("input", "router", "llm", "aggregator")
-LATER = (
+NODE_TYPES = (
+    "input",
+    "router",
+    "llm",
     "image",
     "db",
     "http",
+    "aggregator",
     "agent",
     "langgraph",
     "map",
@@ -20,18 +23,13 @@ LATER = (
     "wait",
     "plugin",
 )
-NODE_TYPES = (*AVAILABLE, *LATER)
 """Every node type, in the order of the reference."""
 
 
 @cache
 def node_kind(node_type: str) -> NodeKind | None:
     """The node type of this name, or None when there is none."""
-    if node_type in AVAILABLE:
-        kind: NodeKind = import_module(f"agentflow.spec.kinds.{node_type}").KIND
-        return kind
-    if node_type in LATER:
-        from agentflow.spec.kinds.later import KINDS
-
-        return KINDS[node_type]
-    return None
+    if node_type not in NODE_TYPES:
+        return None
+    kind: NodeKind = import_module(f"agentflow.spec.kinds.{node_type}").KIND
+    return kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from agentflow.spec.kinds.base import (
     PATH,
     TEMPLATE,
     Complaint,
+    Json,
     NodeKind,
     Options,
     OptionsModel,
@@ -27,29 +29,67 @@ NEEDS = {"keyword": "keywords", "pattern": "pattern", "rules": "condition"}
 """Router strategy -> what each of its routes must have."""
 
 
+BUILT_IN = {
+    "image": "asks for a picture to be made or changed",
+    "database": "asks for data: records, tables, queries",
+    "text": "everything else",
+}
+"""The classes of a router without routes, and what they mean."""
+
+Word = Annotated[str, Field(min_length=1)]
+
+
 class Route(OptionsModel):
     """One way out: an intent and what selects it."""
 
-    intent: Annotated[str, Field(min_length=1)]
-    keywords: list[Annotated[str, Field(min_length=1)]] | None = None
-    pattern: str | None = None
-    condition: str | None = None
-    description: str | None = None
+    intent: Word = Field(description="The intent that is chosen when this route matches.")
+    keywords: list[Word] | None = Field(
+        None,
+        description="Strategy keyword, or fallback keyword: whole words or phrases, in any case.",
+    )
+    pattern: str | None = Field(
+        None,
+        description="Strategy pattern: a regular expression (RE2) found in the text, in any case.",
+    )
+    condition: str | None = Field(
+        None,
+        description="Strategy rules: contains('x'), starts_with('x'), ends_with('x'), equals('x'), "
+        "length_gt(n), length_lt(n), all in any case, or a CEL expression.",
+    )
+    description: str | None = Field(
+        None, description="What the intent means; strategy llm tells it to the model."
+    )
 
 
 class RouterOptions(OptionsModel):
-    """Chooses an intent."""
+    """Chooses an intent. The first route that matches wins."""
 
-    strategy: Literal["keyword", "pattern", "rules", "llm", "classifier", "default"] | None = None
-    routes: list[Route] = []
-    input_key: Annotated[str, Field(min_length=1)] = "user_input"
-    output_key: Annotated[str, Field(min_length=1)] = "intent"
-    source: str | None = None
-    prompt: str | None = None
-    model: str | None = None
-    plugin: str | None = None
-    default_intent: str = "unknown"
-    fallback: Literal["keyword", "default", "fail"] = "default"
+    strategy: Literal["keyword", "pattern", "rules", "llm", "classifier", "default"] | None = Field(
+        None,
+        description="How the intent is chosen. Left out: keyword with routes, llm with only a "
+        "source, else default (words about pictures give image, about data database, else text).",
+    )
+    routes: list[Route] = Field(
+        [],
+        description="The ways out, in order. A router of strategy llm without routes chooses among "
+        "the classes text, image and database.",
+    )
+    input_key: Word = Field("user_input", description="State path of the text looked at.")
+    output_key: Word = Field("intent", description="State field that the intent is written to.")
+    source: str | None = Field(None, description="Strategy llm: the source of the model.")
+    prompt: str | None = Field(
+        None,
+        description="Strategy llm: template of the message to the model, which is told the intents "
+        "besides. Left out: the text alone.",
+    )
+    model: str | None = Field(None, description="Strategy llm: a model other than the source's.")
+    plugin: str | None = Field(None, description="Strategy classifier: the classifier's name.")
+    default_intent: str = Field("unknown", description="The intent when nothing matches.")
+    fallback: Literal["keyword", "default", "fail"] = Field(
+        "default",
+        description="What happens when the model or the classifier has failed, after its last "
+        "attempt: choose by keywords, take default_intent, or fail the step.",
+    )
 
 
 def strategy(options: Options) -> str:
@@ -112,7 +152,18 @@ def _needs_source(options: Options) -> bool:
 
 def _unsupported(options: Options) -> tuple[str, ...]:
     chosen = strategy(options)
-    return (f"router strategy {chosen!r}",) if chosen in ("llm", "classifier") else ()
+    return (f"router strategy {chosen!r}",) if chosen == "classifier" else ()
+
+
+_REFINED: dict[str, dict[str, Json]] = {
+    "llm": {"placement": "io", "effects": "idempotent", "attempts": 3},
+    "classifier": {"placement": "cpu", "effects": "idempotent"},
+}
+"""Strategy -> what makes its routers another kind of work: they leave the coordinator."""
+
+
+def _refine(options: Options, source: Options) -> Mapping[str, Json]:
+    return _REFINED.get(strategy(options), {})
 
 
 KIND = NodeKind(
@@ -125,4 +176,5 @@ KIND = NodeKind(
     complaints=_complaints,
     complete=lambda options: {**options, "strategy": strategy(options)},
     unsupported=_unsupported,
+    refine=_refine,
 )

@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agentflow.spec.kinds.base import OptionsModel
-from agentflow.spec.kinds.sampling import Penalty, Temperature, Tokens, TopP
+from agentflow.spec.kinds.sampling import Penalty, Seed, Spill, Stop, Temperature, Tokens, TopP
 from agentflow.spec.models import Bandwidth
 
 Json = Any
 Url = Annotated[str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#]+[^\s]*$")]
 Words = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0)]
+Auth = Literal["none", "api_key", "bearer", "basic", "oauth2", "jwt"]
 
 KINDS = ("llm", "image", "db", "api", "mcp")
 PROVIDERS: Mapping[str, tuple[str, ...]] = {
@@ -49,6 +51,32 @@ REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
 in ``_env`` or ``_ref``; ``a|b`` means one of them."""
 
 CREDENTIALS = ("api_key", "token", "dsn")
+NAMED: Mapping[str, Mapping[str, str]] = {
+    "llm": {
+        "api_key": "API key",
+        "token": "Entra token (azure)",
+        "organization": "id of the organisation (openai)",
+    },
+    "image": {"api_key": "API key", "token": "Entra token (azure)"},
+    "db": {"dsn": "data source name, with its password"},
+    "api": {
+        "auth": "key (api_key, jwt) or token (bearer)",
+        "username": "user name (basic)",
+        "password": "password (basic)",
+        "client_id": "client id (oauth2)",
+        "client_secret": "client secret (oauth2)",
+    },
+    "mcp": {
+        "auth": "key (api_key, jwt) or token (bearer)",
+        "username": "user name (basic)",
+        "password": "password (basic)",
+        "client_id": "client id (oauth2)",
+        "client_secret": "client secret (oauth2)",
+    },
+}
+"""Source kind -> what its keys ending in ``_env`` (an environment variable) or ``_ref`` (a secret
+reference) name. Such keys hold names, never credentials."""
+
 EXECUTABLE = ("local", "openai", "openai-compatible", "vllm")
 """The llm providers that this version can call."""
 
@@ -56,105 +84,159 @@ EXECUTABLE = ("local", "openai", "openai-compatible", "vllm")
 class Breaker(OptionsModel):
     """Opens after so many failures in a row; half-open after ``reset_s`` seconds."""
 
-    failures: Annotated[int, Field(ge=1)] = 5
-    reset_s: Seconds = 30.0
+    failures: Annotated[int, Field(ge=1)] = Field(
+        5, description="Failures in a row after which it opens."
+    )
+    reset_s: Seconds = Field(30.0, description="Seconds until one call is let through again.")
 
 
 class Price(OptionsModel):
     """US dollars per million tokens, per image and per GPU hour."""
 
-    input_per_mtok: Annotated[float, Field(ge=0)] | None = None
-    output_per_mtok: Annotated[float, Field(ge=0)] | None = None
-    cached_per_mtok: Annotated[float, Field(ge=0)] | None = None
-    per_image: Annotated[float, Field(ge=0)] | None = None
-    per_gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    input_per_mtok: Dollars | None = Field(None, description="A million tokens read.")
+    output_per_mtok: Dollars | None = Field(None, description="A million tokens written.")
+    cached_per_mtok: Dollars | None = Field(None, description="A million tokens read from a cache.")
+    per_image: Dollars | None = Field(None, description="One image.")
+    per_gpu_hour: Dollars | None = Field(None, description="One GPU for an hour.")
 
 
 class SourceConfig(OptionsModel):
     """What every source may set; times in seconds."""
 
-    timeout_s: Seconds = 30.0
-    max_retries: Annotated[int, Field(ge=0, le=19)] | None = None
-    breaker: Breaker | None = None
-    limits: Bandwidth | None = None
-    region: Words | None = None
+    timeout_s: Seconds = Field(30.0, description="Limit of one call in seconds.")
+    max_retries: Annotated[int, Field(ge=0, le=19)] | None = Field(
+        None,
+        description="Further attempts after the first, where the node does not say. Null: by type.",
+    )
+    breaker: Breaker | None = Field(None, description="When calls are held back after failures.")
+    limits: Bandwidth | None = Field(
+        None, description="Limits shared by every user of the source in the tenant."
+    )
+    region: Words | None = Field(
+        None, description="Data residency: only tenants that allow it use the source."
+    )
 
 
 class ModelConfig(SourceConfig):
     """What sources of models may set."""
 
-    timeout_s: Seconds = 120.0
-    provider: Words
-    model: Words | None = None
-    base_url: Url | None = None
-    azure_endpoint: Url | None = None
-    deployment: Words | None = None
-    api_version: Words | None = None
-    headers: dict[str, str] | None = None
-    fallbacks: list[Words] = []
-    price: Price | None = None
+    timeout_s: Seconds = Field(120.0, description="Limit of one call in seconds.")
+    provider: Words = Field(description="Who serves the model.")
+    model: Words | None = Field(None, description="The model's name.", examples=["gpt-4o-mini"])
+    base_url: Url | None = Field(
+        None, description="Address of the endpoint.", examples=["https://llm.example.com/v1"]
+    )
+    azure_endpoint: Url | None = Field(None, description="Address of the Azure resource (azure).")
+    deployment: Words | None = Field(None, description="Name of the deployment (azure).")
+    api_version: Words | None = Field(
+        None, description="Version of the API (azure).", examples=["2024-10-21"]
+    )
+    headers: dict[str, str] | None = Field(
+        None, description="Further request headers; never a credential."
+    )
+    fallbacks: list[Words] = Field(
+        [], description="Ids of the sources that follow when a node names this one alone."
+    )
+    price: Price | None = Field(None, description="What it costs. Null: the built-in table.")
 
 
 class LlmConfig(ModelConfig):
     """A language model."""
 
-    temperature: Temperature | None = None
-    max_tokens: Tokens | None = None
-    top_p: TopP | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    context_window: Tokens | None = None
-    tokenizer: Words | None = None
-    safety: Json = None
-    replicas: dict[str, int] | None = None
-    num_gpus: Annotated[float, Field(ge=0)] | None = None
-    engine: dict[str, Json] | None = None
-    device: Literal["cpu", "gpu"] | None = None
-    spill: dict[str, Json] | None = None
+    temperature: Temperature | None = Field(
+        None, description="0 is the most predictable, 2 the least."
+    )
+    max_tokens: Tokens | None = Field(None, description="Longest reply, in tokens.")
+    top_p: TopP | None = Field(None, description="Sample from this share of the likeliest tokens.")
+    frequency_penalty: Penalty | None = Field(
+        None, description="Above 0: tokens become less likely the more often they were used."
+    )
+    presence_penalty: Penalty | None = Field(
+        None, description="Above 0: tokens become less likely once they were used."
+    )
+    stop: Stop | None = Field(None, description="Texts at which the reply ends.")
+    seed: Seed | None = Field(None, description="For replies that repeat, where the model can.")
+    context_window: Tokens | None = Field(
+        None, description="Tokens that prompt and reply may have together."
+    )
+    tokenizer: Words | None = Field(None, description="Tokenizer used for estimates.")
+    safety: Json = Field(None, description="Safety settings (gemini).")
+    replicas: dict[str, int] | None = Field(
+        None, description="Copies of a model served here (vllm).", examples=[{"min": 1, "max": 4}]
+    )
+    num_gpus: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="GPUs of one copy (vllm)."
+    )
+    engine: dict[str, Json] | None = Field(
+        None, description="Options of the inference engine (vllm, local)."
+    )
+    device: Literal["cpu", "gpu"] | None = Field(
+        None, description="Where the model is computed (local)."
+    )
+    spill: Spill | None = Field(
+        None,
+        description="When calls move on to another source, where the node does not say.",
+        examples=[{"to": "hosted", "max_wait_s": 5}],
+    )
 
 
 class ImageConfig(ModelConfig):
     """A model that makes pictures."""
 
-    size: Words = "1024x1024"
-    quality: Words = "standard"
-    style: Words = "vivid"
+    size: Words = Field("1024x1024", description="Width and height in pixels.")
+    quality: Words = Field("standard", description="Quality, as the model names it.")
+    style: Words = Field("vivid", description="Style, as the model names it.")
 
 
 class DbConfig(SourceConfig):
     """A database."""
 
-    driver: Literal["postgres", "mysql"] | None = None
-    pool_size: Annotated[int, Field(ge=1)] = 5
-    max_overflow: Annotated[int, Field(ge=0)] = 10
-    pool_timeout: Seconds = 30.0
-    timeout: Seconds = 30.0
-    ssl: Literal["prefer", "require", "verify-full"] = "prefer"
-    allow_write: bool = False
-    dedupe_table: str | None = None
-    max_rows: Annotated[int, Field(ge=1)] = 10_000
+    driver: Literal["postgres", "mysql"] | None = Field(
+        None, description="Kind of database. Null: by the scheme of the data source name."
+    )
+    pool_size: Annotated[int, Field(ge=1)] = Field(5, description="Connections kept open.")
+    max_overflow: Annotated[int, Field(ge=0)] = Field(
+        10, description="Further connections under load."
+    )
+    pool_timeout: Seconds = Field(30.0, description="Longest wait for a connection, in seconds.")
+    timeout: Seconds = Field(30.0, description="Limit of one statement, in seconds.")
+    ssl: Literal["prefer", "require", "verify-full"] = Field(
+        "prefer", description="Whether the connection must be encrypted, and the server verified."
+    )
+    allow_write: bool = Field(False, description="Whether nodes may change data.")
+    dedupe_table: str | None = Field(
+        None,
+        description="Table by which a repeated write is known. Null: writes have effects once.",
+    )
+    max_rows: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="Rows that one statement may give."
+    )
 
 
 class ApiConfig(SourceConfig):
     """An HTTP service."""
 
-    base_url: Url | None = None
-    auth: Literal["none", "api_key", "bearer", "basic", "oauth2", "jwt"] = "none"
-    api_key_header: Words = "X-API-Key"
-    token_url: Url | None = None
-    scopes: str | list[str] | None = None
-    headers: dict[str, str] | None = None
-    verify_tls: bool = True
+    base_url: Url | None = Field(
+        None, description="Address of the service.", examples=["https://api.example.com"]
+    )
+    auth: Auth = Field("none", description="How requests are authenticated.")
+    api_key_header: Words = Field("X-API-Key", description="Header of the key (api_key).")
+    token_url: Url | None = Field(None, description="Where tokens come from (oauth2).")
+    scopes: str | list[str] | None = Field(None, description="Scopes to ask for (oauth2).")
+    headers: dict[str, str] | None = Field(
+        None, description="Further request headers; never a credential."
+    )
+    verify_tls: bool = Field(True, description="Whether the server's certificate is verified.")
 
 
 class McpConfig(SourceConfig):
     """A server of tools."""
 
-    url: Url | None = None
-    auth: Literal["none", "api_key", "bearer", "basic", "oauth2", "jwt"] = "none"
-    tools: list[Words] | None = None
+    url: Url | None = Field(None, description="Address of the server.")
+    auth: Auth = Field("none", description="How requests are authenticated.")
+    tools: list[Words] | None = Field(
+        None, description="The tools that may be used. Null: all that it offers."
+    )
 
 
 CONFIGS: Mapping[str, type[SourceConfig]] = {

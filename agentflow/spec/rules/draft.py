@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from agentflow.spec import graph
+from agentflow.spec.gotos import expiry_of, goto_of, goto_targets
 from agentflow.spec.kinds.base import NodeKind
 from agentflow.spec.normal import Canonical
 from agentflow.spec.problems import Part, Problem, problem
@@ -33,6 +34,25 @@ class Link(msgspec.Struct, frozen=True):
     goto: bool = False
 
 
+def _nothing_there(node_id: str) -> bool | None:
+    return None
+
+
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
+    """What a document inside another one may refer to beside what it has itself.
+
+    ``fields``: state fields, as they are declared. ``shows``: whether the result of a node of this id
+    is there, None when there is no such node. ``sources``: id -> source. ``queues``: id -> queue.
+    ``depth``: how many documents are around it.
+    """
+
+    fields: Mapping[str, dict[str, Json]] = {}
+    shows: Callable[[str], bool | None] = _nothing_there
+    sources: Mapping[str, dict[str, Json]] = {}
+    queues: Mapping[str, dict[str, Json]] = {}
+    depth: int = 0
+
+
 class Draft:
     """What the stages share. ``nodes``, ``edges``, ``queues`` and ``sources`` hold, by position, the
     elements whose shape is sound; a stage looks at no others, so one cause gives one problem."""
@@ -44,12 +64,14 @@ class Draft:
         stored_sources: Collection[str] = (),
         allowed_env: Collection[str] = (),
         present_env: Collection[str] | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self.canonical = canonical
         self.document: dict[str, Json] = canonical.document
         self.stored_sources = stored_sources
         self.allowed_env = allowed_env
         self.present_env = present_env
+        self.outside = outside or Outside()
         self.found: list[Problem] = list(canonical.conflicts)
         self.nodes: dict[int, dict[str, Json]] = {}
         self.edges: dict[int, dict[str, Json]] = {}
@@ -90,14 +112,24 @@ class Draft:
 
     @cached_property
     def source_ids(self) -> dict[str, dict[str, Json]]:
-        """Source id -> the source of this document."""
+        """Source id -> the source of this document, or of the one around it."""
         found: dict[str, dict[str, Json]] = {}
         for source in self.sources.values():
             found.setdefault(source["id"], source)
-        return found
+        return {**self.outside.sources, **found}
+
+    @cached_property
+    def queue_ids(self) -> dict[str, dict[str, Json]]:
+        """Queue id -> the queue of this document, or of the one around it."""
+        return {**self.outside.queues, **{queue["id"]: queue for queue in self.queues.values()}}
 
     @cached_property
     def declared(self) -> dict[str, dict[str, Json]]:
+        """The state fields that the document declares, and those that it has from outside."""
+        return {**self.outside.fields, **self.own_state}
+
+    @cached_property
+    def own_state(self) -> dict[str, dict[str, Json]]:
         """The state fields that the document declares, sound ones only."""
         state = self.document.get("state")
         return {
@@ -125,19 +157,31 @@ class Draft:
                 at: tuple[Part, ...] = ("edges", index, "to")
                 at = (*at, position) if isinstance(edge["to"], list) else at
                 found.append(Link(index, at, source, end, edge.get("condition"), edge.get("key")))
-        for position, target in self.gotos():
-            if target in self.index:
-                at = ("nodes", position, "on_error", "goto")
-                found.append(Link(-1, at, position, self.index[target], goto=True))
+        return found + self._error_links()
+
+    def _error_links(self) -> list[Link]:
+        settings = self.document.get("settings")
+        default = settings.get("on_error") if isinstance(settings, dict) else None
+        own = {position: at for position, at, _ in reversed(self.gotos())}
+        by_id = {name: self.nodes[position] for name, position in self.index.items()}
+        found = []
+        for name, target in goto_targets(by_id, self.edges.values(), default).items():
+            position = self.index[name]
+            at = own.get(position, ("settings", "on_error", "goto"))
+            found.append(Link(-1, at, position, self.index[target], goto=True))
         return found
 
-    def gotos(self) -> list[tuple[int, str]]:
-        """(node position, target id) of every node's own ``goto``."""
-        return [
-            (position, node["on_error"]["goto"])
-            for position, node in self.nodes.items()
-            if isinstance(node.get("on_error"), dict)
-        ]
+    def gotos(self) -> list[tuple[int, tuple[Part, ...], str]]:
+        """(node position, place, target id) of every ``goto`` of a node; the one that its failure
+        follows comes before another one."""
+        found: list[tuple[int, tuple[Part, ...], str]] = []
+        for position, node in self.nodes.items():
+            if (target := goto_of(node.get("on_error"))) is not None:
+                found.append((position, ("nodes", position, "on_error", "goto"), target))
+            if (target := expiry_of(node)) is not None:
+                place = ("nodes", position, "metadata", "on_expire", "goto")
+                found.append((position, place, target))
+        return found
 
     @cached_property
     def targets(self) -> list[list[int]]:
@@ -149,9 +193,17 @@ class Draft:
         return found
 
     @cached_property
+    def arrangement(self) -> graph.Arrangement:
+        """Canonical order of the node positions, and the loops among them."""
+        start = self.document.get("start_node")
+        return graph.arrange(
+            self.targets, self.index.get(start, -1) if isinstance(start, str) else -1
+        )
+
+    @cached_property
     def order(self) -> list[int]:
         """Node positions in canonical order."""
-        return graph.canonical_order(self.targets)
+        return list(self.arrangement.order)
 
     @cached_property
     def ancestors(self) -> list[int]:
@@ -164,7 +216,6 @@ class Draft:
         found: dict[str, list[int]] = {}
         for position in self.order:
             kind = self.kinds.get(position)
-            field = kind.writes(self.options.get(position, {})) if kind else None
-            if field:
+            for field in kind.written(self.options.get(position, {})) if kind else ():
                 found.setdefault(field, []).append(position)
         return found

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import and_
+
 import msgspec
 
 from agentflow.spec import graph
@@ -10,7 +14,8 @@ from agentflow.spec.rules.draft import Draft, Link
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What an edge's choice was: else, one of some values (``dispatch``), or a condition."""
+    """What an edge's choice was: error, always (as against error), else, one of some values
+    (``dispatch``), or a condition."""
 
     source: int
     kind: str
@@ -19,6 +24,10 @@ class Outcome(msgspec.Struct, frozen=True):
     def excludes(self, other: Outcome) -> bool:
         """Whether the two outcomes of one node cannot both be; only what is certain counts."""
         if self.source != other.source or self == other:
+            return False
+        if "error" in (self.kind, other.kind):
+            return True
+        if "always" in (self.kind, other.kind):
             return False
         if "else" in (self.kind, other.kind):
             return True
@@ -29,12 +38,28 @@ class Exclusion:
     """Pairs of nodes behind outcomes of one node that exclude each other."""
 
     def __init__(self, draft: Draft) -> None:
+        self._draft = draft
         self._outcomes: list[Outcome] = []
-        self._masks = self._guards(draft)
+        self._numbers: dict[Outcome, int] = {}
+        self._caught = {link.source for link in draft.links if link.goto}
+        self._masks = self._guards()
 
     def between(self, a: int, b: int) -> bool:
         """Whether the two nodes exclude each other."""
-        left, right = self._masks[a], self._masks[b]
+        return self._exclude(self._masks[a], self._masks[b])
+
+    def most(self, links: Sequence[Link]) -> int:
+        """At most so many of these links can be taken together."""
+        groups: list[list[int]] = []
+        for mask in (self._guard(link) for link in links):
+            group = next((g for g in groups if all(self._exclude(mask, m) for m in g)), None)
+            if group is None:
+                groups.append([mask])
+            else:
+                group.append(mask)
+        return len(groups)
+
+    def _exclude(self, left: int, right: int) -> bool:
         of_source: dict[int, list[Outcome]] = {}
         for i in graph.bits(left & ~right):
             of_source.setdefault(self._outcomes[i].source, []).append(self._outcomes[i])
@@ -44,31 +69,37 @@ class Exclusion:
                 return True
         return False
 
-    def _guards(self, draft: Draft) -> list[int]:
+    def _guards(self) -> list[int]:
         """For every node, the outcomes without which it cannot run, as bits."""
-        numbers: dict[Outcome, int] = {}
+        draft = self._draft
+        rank = {node: position for position, node in enumerate(draft.order)}
         incoming: dict[int, list[Link]] = {}
         for link in draft.links:
-            incoming.setdefault(link.target, []).append(link)
-        masks = [0] * len(draft.targets)
+            if link.target >= 0 and rank[link.source] < rank[link.target]:  # not back in a loop
+                incoming.setdefault(link.target, []).append(link)
+        self._masks = [0] * len(draft.targets)
         for position in draft.order:
-            mask: int | None = None
-            for link in incoming.get(position, ()):
-                own = masks[link.source]
-                outcome = _outcome(draft, link)
-                if outcome is not None:
-                    if outcome not in numbers:
-                        numbers[outcome] = len(self._outcomes)
-                        self._outcomes.append(outcome)
-                    own |= 1 << numbers[outcome]
-                mask = own if mask is None else mask & own
-            masks[position] = mask or 0
-        return masks
+            guards = [self._guard(link) for link in incoming.get(position, ())]
+            self._masks[position] = reduce(and_, guards) if guards else 0
+        return self._masks
+
+    def _guard(self, link: Link) -> int:
+        """The outcomes without which a link cannot be taken, as bits."""
+        mask = self._masks[link.source]
+        outcome = _outcome(self._draft, link, link.source in self._caught)
+        if outcome is None:
+            return mask
+        if outcome not in self._numbers:
+            self._numbers[outcome] = len(self._outcomes)
+            self._outcomes.append(outcome)
+        return mask | 1 << self._numbers[outcome]
 
 
-def _outcome(draft: Draft, link: Link) -> Outcome | None:
+def _outcome(draft: Draft, link: Link, caught: bool) -> Outcome | None:
+    if link.goto:
+        return Outcome(link.source, "error")
     if link.condition is None:
-        return None
+        return Outcome(link.source, "always") if caught else None
     if link.condition == "else":
         return Outcome(link.source, "else")
     if is_bare_name(link.condition):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 from pydantic import ValidationError
@@ -39,21 +40,21 @@ def check_options(draft: Draft) -> None:
                 name = ".".join(str(part) for part in place)
                 _invalid(draft, node, (*at, *place), f"{name!r}: {' or '.join(sentences)}")
             continue
-        complaints = (*kind.complaints(options), *_taken(kind.writes(options)))
+        complaints = (*kind.complaints(options), *_taken(kind, options))
         for place, sentence in complaints:
             name = ".".join(str(part) for part in place)
             _invalid(draft, node, (*at, *place), f"{name!r} {sentence}")
         if not complaints:
             draft.options[position] = options
-        _resources(draft, position, kind)
+        _resources(draft, position, kind.refined(options))
 
 
-def _taken(field: str | None) -> tuple[Complaint, ...]:
+def _taken(kind: NodeKind, options: dict[str, Json]) -> Iterator[Complaint]:
     """Fields and names of the engine cannot be written by a node."""
-    builtin = BUILTIN.get(field or "")
-    if field in NOT_FIELDS or (builtin is not None and builtin.engine):
-        return ((("output_key",), f"cannot be {field!r}: the engine provides that name"),)
-    return ()
+    for at, field in ((("output_key",), kind.main_field(options)), *kind.more_fields(options)):
+        builtin = BUILTIN.get(field or "")
+        if field in NOT_FIELDS or (builtin is not None and builtin.engine):
+            yield at, f"cannot be {field!r}: the engine provides that name"
 
 
 def _invalid(draft: Draft, node: dict[str, Json], at: tuple[Part, ...], what: str) -> None:
@@ -67,7 +68,7 @@ def _resources(draft: Draft, position: int, kind: NodeKind) -> None:
     if not isinstance(resources, dict):
         return
     at = ("nodes", position, "resources")
-    if kind.placement == "inline" and kind.available:
+    if kind.placement == "inline" and (kind.available or kind.options):
         draft.add(
             "E025",
             f"Node {node['id']!r} of type {kind.type!r} runs in the coordinator and takes no "

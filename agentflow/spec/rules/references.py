@@ -9,13 +9,8 @@ from agentflow.spec.problems import Part, near
 from agentflow.spec.rules.draft import ENDS, Draft
 
 Json = Any
-_SOURCE_KIND = {
-    "llm": ("llm",),
-    "router": ("llm",),
-    "image": ("image",),
-    "db": ("db",),
-    "http": ("api",),
-}
+_SOURCE_KIND = {"llm": "llm", "router": "llm", "image": "image", "db": "db", "http": "api"}
+"""Node type -> the kind of its sources; those of agents depend on the place."""
 
 
 def check_references(draft: Draft) -> None:
@@ -103,8 +98,7 @@ def _gotos(draft: Draft) -> None:
     settings = draft.document.get("settings")
     default = settings.get("on_error") if isinstance(settings, dict) else None
     found: list[tuple[tuple[Part, ...], str, str | None]] = [
-        (("nodes", position, "on_error", "goto"), target, draft.nodes[position]["id"])
-        for position, target in draft.gotos()
+        (at, target, draft.nodes[position]["id"]) for position, at, target in draft.gotos()
     ]
     if isinstance(default, dict) and isinstance(default.get("goto"), str):
         found.append((("settings", "on_error", "goto"), default["goto"], None))
@@ -134,7 +128,7 @@ def _queues(draft: Draft) -> None:
 
 
 def _queue_names(draft: Draft) -> None:
-    known = {queue["id"] for queue in draft.queues.values()}
+    known = draft.queue_ids
     for index, node in draft.nodes.items():
         if node.get("queue") is not None and node["queue"] not in known:
             draft.add(
@@ -169,7 +163,7 @@ def _sources(draft: Draft) -> None:
                 node_id=node["id"],
                 hint="Name one in metadata.source and define it under 'sources'",
             )
-        for at, name in source_places(metadata):
+        for at, name, wanted in source_places(kind.type, metadata):
             if name not in known:
                 draft.add(
                     "E008",
@@ -179,44 +173,61 @@ def _sources(draft: Draft) -> None:
                     hint=near(name, known),
                 )
             elif name in draft.source_ids:
-                _fitting(draft, position, name, (*place, *at))
+                _fitting(draft, position, name, wanted, (*place, *at))
     for index, source in draft.sources.items():
-        fallbacks = (source.get("config") or {}).get("fallbacks")
-        for position, name in enumerate(fallbacks if isinstance(fallbacks, list) else ()):
-            if isinstance(name, str) and name not in known:
+        for at, name in followers(source.get("config") or {}):
+            if name not in known:
                 draft.add(
                     "E008",
                     f"Source {source['id']!r} falls back on missing source {name[:100]!r}",
-                    ("sources", index, "config", "fallbacks", position),
+                    ("sources", index, "config", *at),
                     node_id=source["id"],
                     hint=near(name, known),
                 )
 
 
-def _fitting(draft: Draft, position: int, name: str, at: tuple[Part, ...]) -> None:
+def _fitting(
+    draft: Draft, position: int, name: str, wanted: str | None, at: tuple[Part, ...]
+) -> None:
     node = draft.nodes[position]
-    wanted = _SOURCE_KIND.get(node["type"])
     kind = draft.source_ids[name]["kind"]
-    if wanted and kind not in wanted:
+    if wanted and kind != wanted:
         draft.add(
             "E024",
-            f"Node {node['id']!r} of type {node['type']!r} needs a source of kind {wanted[0]!r}, "
+            f"Node {node['id']!r} of type {node['type']!r} needs a source of kind {wanted!r}, "
             f"but {name!r} is of kind {kind[:40]!r}",
             at,
             node_id=node["id"],
         )
 
 
-def source_places(metadata: dict[str, Json]) -> Iterator[tuple[tuple[Part, ...], str]]:
-    """Where a node's options name sources, and which."""
-    source = metadata.get("source")
+def source_places(
+    node_type: str, metadata: dict[str, Json]
+) -> Iterator[tuple[tuple[Part, ...], str, str | None]]:
+    """(place, source id, kind it must have or None) of everything in a node's options that names a
+    source."""
+    if node_type == "agent":
+        from agentflow.spec.kinds.agent import places
+
+        yield from places(metadata)
+        return
+    wanted = _SOURCE_KIND.get(node_type)
+    source, spill = metadata.get("source"), metadata.get("spill")
     if isinstance(source, str) and source:
-        yield ("source",), source
+        yield ("source",), source, wanted
     elif isinstance(source, list):
         for position, item in enumerate(source):
             if isinstance(item, str):
-                yield ("source", position), item
-    agents = metadata.get("agents")
-    for position, agent in enumerate(agents if isinstance(agents, list) else ()):
-        if isinstance(agent, dict) and isinstance(agent.get("source"), str):
-            yield ("agents", position, "source"), agent["source"]
+                yield ("source", position), item, wanted
+    if node_type == "llm" and isinstance(spill, dict) and isinstance(spill.get("to"), str):
+        yield ("spill", "to"), spill["to"], wanted
+
+
+def followers(config: dict[str, Json]) -> Iterator[tuple[tuple[Part, ...], str]]:
+    """(place, source id) of the sources that a source's configuration names as next ones."""
+    fallbacks, spill = config.get("fallbacks"), config.get("spill")
+    for position, name in enumerate(fallbacks if isinstance(fallbacks, list) else ()):
+        if isinstance(name, str):
+            yield ("fallbacks", position), name
+    if isinstance(spill, dict) and isinstance(spill.get("to"), str):
+        yield ("spill", "to"), spill["to"]

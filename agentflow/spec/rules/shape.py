@@ -51,16 +51,18 @@ _LISTS: dict[str, type[BaseModel]] = {
 def check_shape(draft: Draft) -> None:
     """Find E001 to E004, E017, E025 and E026; fill in the sound elements of the draft."""
     document = draft.document
+    sound = True
     try:
         WorkflowSpec.model_validate(document)
     except ValidationError as error:
+        sound = False
         _report(draft, error)
     for name, model in _LISTS.items():
         items = document.get(name)
         if not isinstance(items, list) and (name == "nodes" or items is not None):
             draft.complete = False
         for index, item in enumerate(items if isinstance(items, list) else ()):
-            if _sound(model, item):
+            if sound or _sound(model, item):
                 getattr(draft, name)[index] = item
             else:
                 draft.complete = False
@@ -114,7 +116,7 @@ def _check_version(draft: Draft) -> None:
 
 
 def _check_state(draft: Draft) -> None:
-    for name, field in draft.declared.items():
+    for name, field in draft.own_state.items():
         builtin = BUILTIN.get(name)
         if name in _TAKEN or (builtin is not None and builtin.engine):
             draft.add(
@@ -188,7 +190,10 @@ def _report(draft: Draft, error: ValidationError) -> None:
 def grouped(
     error: ValidationError, value: Json
 ) -> Iterable[tuple[tuple[Part, ...], list[str], set[str]]]:
-    """The findings of a model by place: (place in ``value``, sentences, kinds of finding)."""
+    """The findings of a model by place: (place in ``value``, sentences, kinds of finding).
+
+    Where one alternative of a union fits and only something in it is wrong, the others are not told.
+    """
     places: dict[tuple[Part, ...], tuple[list[str], set[str]]] = {}
     for found in error.errors(include_url=False, include_input=False):
         at = _place(found["loc"], value, found["type"] == "missing")
@@ -197,7 +202,12 @@ def grouped(
         if sentence not in sentences:
             sentences.append(sentence)
         kinds.add(found["type"])
-    return [(at, sentences, kinds) for at, (sentences, kinds) in places.items()]
+    entered = {at[:length] for at in places for length in range(len(at))}
+    return [
+        (at, sentences, kinds)
+        for at, (sentences, kinds) in places.items()
+        if at not in entered or not all(kind.endswith("_type") for kind in kinds)
+    ]
 
 
 def _place(loc: tuple[Part, ...], value: Json, missing: bool) -> tuple[Part, ...]:

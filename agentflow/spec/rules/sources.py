@@ -113,37 +113,37 @@ def _credentials(
         )
     for key, value in config.items():
         if (key,) not in found and key.endswith(("_env", "_ref")):
-            _name(draft, source, key, value, at)
+            subject = f"'config.{key}' of source {source['id']!r}"
+            check_name(draft, source["id"], subject, value, (*at, key))
     return found
 
 
-def _name(
-    draft: Draft, source: dict[str, Json], key: str, value: Json, at: tuple[Part, ...]
-) -> None:
-    subject = f"'config.{key}' of source {source['id']!r}"
-    if key.endswith("_ref"):
+def check_name(draft: Draft, owner: str, subject: str, value: Json, at: tuple[Part, ...]) -> None:
+    """Find E003, E016 and W009 at a key that ends in ``_env`` or ``_ref``, so that it must name a
+    variable or a secret. ``subject``: the key and its element in words; ``owner``: the element's id."""
+    if str(at[-1]).endswith("_ref"):
         if not isinstance(value, str) or not SECRET.fullmatch(value):
             text = f"{subject}: expected a secret reference such as secret://name"
-            draft.add("E003", text, (*at, key), node_id=source["id"])
+            draft.add("E003", text, at, node_id=owner)
         return
     if not isinstance(value, str) or not NAME.fullmatch(value):
         draft.add(
             "E003",
             f"{subject}: expected the name of an environment variable",
-            (*at, key),
-            node_id=source["id"],
+            at,
+            node_id=owner,
             hint="Capital letters, digits and underscores, such as OPENAI_API_KEY",
         )
     elif not allowed(value, draft.allowed_env):
         draft.add(
             "E016",
             f"{subject} names an environment variable that is not on the operator's allow-list",
-            (*at, key),
-            node_id=source["id"],
+            at,
+            node_id=owner,
             hint=near(value, allowed_names(draft.allowed_env))
             or "Use a name that a provider documents, such as OPENAI_API_KEY, or ask the operator "
             "to add it to AGENTFLOW_SOURCE_ENV",
         )
     elif draft.present_env is not None and value not in draft.present_env:
         text = f"{subject} names {value}, which is not set on this server"
-        draft.add("W009", text, (*at, key), node_id=source["id"])
+        draft.add("W009", text, at, node_id=owner)

@@ -77,19 +77,32 @@ def _bad_loop(draft: Draft, region: list[int], closing: list[Link], what: str) -
 
 
 def _joins(draft: Draft) -> None:
-    incoming: dict[int, int] = {}
-    for link in draft.links:
-        incoming[link.target] = incoming.get(link.target, 0) + 1
-    for position, node in draft.nodes.items():
-        join = node.get("join")
-        if isinstance(join, dict) and join["n_of"] > incoming.get(position, 0):
-            draft.add(
-                "E023",
-                f"The join of node {node['id']!r} needs {join['n_of']} edges, but only "
-                f"{incoming.get(position, 0)} lead to it",
-                ("nodes", position, "join"),
-                node_id=node["id"],
-            )
+    wanted = {
+        position: node["join"]["n_of"]
+        for position, node in draft.nodes.items()
+        if isinstance(node.get("join"), dict)
+    }
+    if not wanted:
+        return
+    rank = {node: position for position, node in enumerate(draft.order)}
+    exclusion: Exclusion | None = None
+    for position, needed in wanted.items():
+        links = [
+            link
+            for link in draft.links
+            if link.target == position and rank[link.source] < rank[position]
+        ]
+        if needed > len(links):
+            what = f"only {len(links)} lead to it"
+        else:
+            exclusion = exclusion or Exclusion(draft)
+            most = exclusion.most(links)
+            if needed <= most:
+                continue
+            what = f"at most {most} of the {len(links)} that lead to it can be taken together"
+        name = draft.nodes[position]["id"]
+        text = f"The join of node {name!r} needs {needed} edges, but {what}"
+        draft.add("E023", text, ("nodes", position, "join"), node_id=name)
 
 
 def _writers(draft: Draft) -> None:

@@ -86,6 +86,10 @@ def _use(
         name = use.path[1]
         target = draft.index.get(name)
         if target is None:
+            there, whom = draft.outside.shows(name), f"the map around {owner!r}"
+        else:
+            there, whom = upstream is None or bool(upstream >> target & 1), repr(owner)
+        if there is None:
             draft.add(
                 "E020",
                 f"'outputs' names the missing node {name[:100]!r} (at character {use.offset})",
@@ -94,15 +98,15 @@ def _use(
                 edge_index=edge_index,
                 hint=near(name, draft.index),
             )
-        elif upstream is not None and not upstream >> target & 1:
+        elif not there:
             draft.add(
                 "E021",
-                f"Node {name!r} is not upstream of {owner!r}, so its result can never be there "
+                f"Node {name!r} is not upstream of {whom}, so its result can never be there "
                 f"(at character {use.offset})",
                 at,
                 node_id=owner,
                 edge_index=edge_index,
-                hint=f"Add a path of edges from {name!r} to {owner!r}",
+                hint=f"Add a path of edges from {name!r} to {whom}",
             )
     elif not use.expression and root not in declared and root not in NOT_FIELDS:
         draft.add(

@@ -8,6 +8,8 @@ import pytest
 
 from agentflow.errors import ExpressionError, InvalidInput
 from agentflow.nodes.aggregator import AggregatorNode
+from agentflow.spec.kinds.aggregator import KIND
+from agentflow.spec.rules.options import options_of
 from tests.unit.nodes.conftest import NewContext
 
 VIEW = {
@@ -105,9 +107,40 @@ def test_vote_without_enough_votes_fails(new_context: NewContext) -> None:
         joined(new_context, {}, strategy="vote", source_keys=TEXTS)
 
 
-def test_vote_gives_ties_to_the_earlier(new_context: NewContext) -> None:
+def test_vote_gives_ties_to_the_earlier_in_canonical_order(new_context: NewContext) -> None:
     keys = ["outputs.b.text", "outputs.a.text"]
+    assert joined(new_context, strategy="vote", source_keys=keys, min_votes=1) == "yes"
+    turned = {"outputs": {"b": {"text": "no"}, "a": {"text": "yes"}}}
+    assert joined(new_context, turned, strategy="vote", source_keys=keys, min_votes=1) == "no"
+
+
+def test_vote_among_fields_gives_ties_to_the_one_that_is_named_first(
+    new_context: NewContext,
+) -> None:
+    keys = ["outputs.b.text", "text_result"]
     assert joined(new_context, strategy="vote", source_keys=keys, min_votes=1) == "no"
+
+
+def test_vote_counts_only_the_votes_that_were_given(new_context: NewContext) -> None:
+    keys = ["outputs.gone.text", "outputs.a.text", "outputs.c.text", "image_result"]
+    assert joined(new_context, strategy="vote", source_keys=keys) == "yes"
+
+
+def test_state_in_front_of_a_path_changes_nothing(new_context: NewContext) -> None:
+    keys = ["state.text_result", "state.intent", "."]
+    assert joined(new_context, source_keys=keys) == {"text": "hello"}
+
+
+def test_select_of_what_is_missing_is_null(new_context: NewContext) -> None:
+    assert joined(new_context, strategy="select", select_key="outputs.gone.text") is None
+
+
+def test_template_leaves_what_is_missing_and_says_so(
+    new_context: NewContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    template = "{outputs.gone.text}|{text_result}"
+    found = joined(new_context, strategy="template", template=template)
+    assert found == "{outputs.gone.text}|hello" and "outputs.gone.text" in caplog.text
 
 
 def test_metadata_says_what_was_missing(new_context: NewContext) -> None:
@@ -120,3 +153,30 @@ def test_metadata_says_what_was_missing(new_context: NewContext) -> None:
     assert joined(new_context, include_metadata=True) == {"text": "hello", "_meta": meta}
     selected = joined(new_context, strategy="priority", include_metadata=True)
     assert selected == {"result": "hello", "_meta": meta}
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (
+            {"strategy": "template", "template": "{text_result}{db_result}{db_result}"},
+            ["db_result"],
+        ),
+        ({"strategy": "select", "select_key": "outputs.gone.text"}, ["outputs.gone.text"]),
+        ({"strategy": "select", "select_key": "outputs.a.score > 0.1"}, []),
+        ({"strategy": "custom", "expression": "1"}, []),
+        ({"strategy": "priority", "priority_order": ["image_result", "text_result"]},
+         ["image_result"]),
+    ],
+)  # fmt: skip
+def test_metadata_counts_what_the_strategy_looks_at(
+    new_context: NewContext, options: dict[str, Any], missing: list[str]
+) -> None:
+    found = joined(new_context, include_metadata=True, **options)
+    assert found["_meta"]["missing"] == missing
+
+
+def test_more_votes_than_voters_are_refused_before_anything_runs() -> None:
+    options = options_of(KIND, {"strategy": "vote", "source_keys": TEXTS, "min_votes": 4})
+    assert KIND.complaints(options) == ((("min_votes",), "is 4, but source_keys names only 3"),)
+    assert KIND.complaints({**options, "min_votes": 3}) == ()

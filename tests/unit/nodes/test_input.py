@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import timeit
 from typing import Any
 
 import pytest
 
 from agentflow.errors import InvalidInput
 from agentflow.nodes.input import InputNode
+from agentflow.spec.kinds.input import KIND
+from agentflow.spec.rules.options import options_of
 from tests.unit.nodes.conftest import NewContext
 
 
@@ -77,3 +80,51 @@ def test_input_checks_structured_values(new_context: NewContext) -> None:
     assert InputNode().run_inline(new_context("input", options, {"order": {"id": 1}})).result
     with pytest.raises(InvalidInput, match="'order' does not fit its schema"):
         InputNode().run_inline(new_context("input", options, {"order": {"id": "x"}}))
+
+
+def test_input_rules_without_a_transform_write_nothing(new_context: NewContext) -> None:
+    options = {"input_key": "state.ticket", "validate": {"min_length": 1}}
+    context = new_context("input", options, {"ticket": "T-1"})
+    done = InputNode().run_inline(context)
+    assert done.result == "T-1" and done.delta == {}
+
+
+def test_input_writes_the_field_that_a_path_names(new_context: NewContext) -> None:
+    options = {"input_key": "state.ticket", "transform": "uppercase"}
+    done = InputNode().run_inline(new_context("input", options, {"ticket": "t-1"}))
+    assert done.delta == {"ticket": "T-1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({}, None),
+        ({"schema": {"type": "string"}}, None),
+        ({"transform": "trim"}, "user_input"),
+        ({"output_key": "user_input"}, "user_input"),
+        ({"input_key": "ticket"}, "ticket"),
+        ({"input_key": "state.ticket"}, "ticket"),
+        ({"input_key": "order.id"}, None),
+        ({"input_key": "order.id", "output_key": "number"}, "number"),
+    ],
+)
+def test_input_declares_the_field_it_takes_in(options: dict[str, Any], field: str | None) -> None:
+    assert KIND.main_field(options_of(KIND, options)) == field
+
+
+def test_input_that_changes_a_part_of_a_field_must_say_where_it_goes() -> None:
+    [(at, sentence)] = KIND.complaints(
+        options_of(KIND, {"input_key": "order.id", "transform": "trim"})
+    )
+    assert at == ("output_key",) and "'order.id' is a part of a field" in sentence
+
+
+def test_input_takes_less_than_a_millisecond(new_context: NewContext) -> None:
+    options = {
+        "transform": ["trim", "lowercase"],
+        "validate": {"required": True, "max_length": 10_000, "pattern": "[a-z]+"},
+        "schema": {"type": "string", "minLength": 1},
+    }
+    context = new_context("input", options, {"user_input": " Some words " * 200})
+    node = InputNode()
+    assert min(timeit.repeat(lambda: node.run_inline(context), number=10, repeat=5)) < 0.01

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from ipaddress import ip_network
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from agentflow.addresses import Policy
 from agentflow.errors import (
     ExpressionError,
     InvalidInput,
@@ -20,9 +19,6 @@ from agentflow.errors import (
 )
 from agentflow.nodes.base import StepContext
 from agentflow.nodes.llm import LlmNode
-from agentflow.sources.base import Source
-from agentflow.sources.credentials import Credentials
-from agentflow.sources.openai import open_openai
 from tests.fake_provider import FakeProvider, Status, Text
 from tests.unit.nodes.conftest import NewContext
 
@@ -35,34 +31,9 @@ Step = Callable[..., StepContext]
 
 
 @pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def step(provider: FakeProvider, new_context: NewContext) -> AsyncIterator[Step]:
+def step(model_step: NewContext) -> Step:
     """Makes contexts of llm steps whose source is the provider."""
-    price = {"input_per_mtok": 1.0, "output_per_mtok": 2.0}
-    source = await open_openai(
-        "main",
-        "openai-compatible",
-        {"model": "m1", "base_url": provider.base_url, "price": price},
-        policy=Policy(allow=(ip_network("127.0.0.0/8"),)),
-        credentials=Credentials({}, lambda name: False),
-    )
-
-    async def open_source(source_id: str) -> Source:
-        if source_id != "main":
-            raise SourceNotFound(source_id)
-        return source
-
-    def make(options: dict[str, Any], view: dict[str, Any], **more: Any) -> StepContext:
-        given = {"source": "main", **options}
-        return new_context("llm", given, view, open_source=open_source, **more)
-
-    yield make
-    await source.close()
+    return partial(model_step, "llm")
 
 
 async def test_llm_result_has_every_part(provider: FakeProvider, step: Step) -> None:

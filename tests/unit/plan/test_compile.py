@@ -232,14 +232,15 @@ def test_compile_names_nothing_unsupported_in_a_plain_workflow() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"join": "any"}, "join 'any'"),
         ({"cache": {"ttl_s": 1}}, "'cache'"),
         ({"effects": "once"}, "'once'"),
-        ({"on_error": {"goto": "m"}}, "'goto'"),
         ({"metadata": {"source": ["small", "small"]}}, "chain of sources"),
         ({"metadata": {"source": "small", "race": True}}, "'race'"),
         ({"type": "image", "metadata": {"source": "pictures"}}, "type 'image'"),
-        ({"type": "router", "metadata": {"source": "small"}}, "router strategy 'llm'"),
+        (
+            {"type": "router", "metadata": {"strategy": "classifier", "plugin": "p"}},
+            "router strategy 'classifier'",
+        ),
     ],
 )
 def test_compile_names_unsupported_features_of_a_node(change: Json, says: str) -> None:

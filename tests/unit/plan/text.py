@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.plan.plan import END, Plan, PlanNode
+from agentflow.plan.plan import END, Loop, Plan, PlanNode
 from agentflow.spec.check import Checked
 
 
@@ -24,7 +24,12 @@ def plan_text(plan: Plan) -> str:
         detail = edge.condition or edge.field or ""
         key = f" key={edge.key}" if edge.key else ""
         what = f"{edge.kind} {detail}".strip()
-        lines.append(f"edge {edge.index} {plan.nodes[edge.source].id} -> {target}: {what}{key}")
+        level = f" loop={edge.level}" if edge.level >= 0 else ""
+        back = " back" if edge.back else ""
+        name = plan.nodes[edge.source].id
+        lines.append(f"edge {edge.index} {name} -> {target}: {what}{key}{level}{back}")
+    lines += [_loop(plan, loop) for loop in plan.loops]
+    lines.append(f"past {'fixed' if plan.fixed else 'as recorded'}")
     lines += [f"source {_compact(msgspec.to_builtins(source))}" for source in plan.sources]
     lines.append("fields " + " ".join(f"{f.name}:{f.type}/{f.merge}" for f in plan.fields))
     if plan.output is not None:
@@ -44,6 +49,15 @@ def problems_text(checked: Checked) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _loop(plan: Plan, loop: Loop) -> str:
+    members = " ".join(plan.nodes[index].id for index in loop.members)
+    inside = f" inside={loop.parent}" if loop.parent >= 0 else ""
+    return (
+        f"loop {loop.index} entry={plan.nodes[loop.entry].id} members=[{members}] parts={loop.parts} "
+        f"back={_compact(loop.back)} exits={_compact(loop.exits)} bound={loop.bound}{inside}"
+    )
+
+
 def _node(plan: Plan, node: PlanNode) -> list[str]:
     options = {k: v for k, v in node.options.items() if v not in (None, [], False)}
     facts: dict[str, Any] = {
@@ -55,6 +69,11 @@ def _node(plan: Plan, node: PlanNode) -> list[str]:
         "resources": msgspec.to_builtins(node.resources),
         "writes": node.output_key,
         "sources": node.sources,
+        "join": node.join if node.join != "all" else None,
+        "needed": node.needed if node.join == "n_of" else None,
+        "loops": node.loops,
+        "branch": tuple(plan.nodes[index].id for index in node.branch),
+        "races": tuple(plan.nodes[index].id for index in node.races),
         "in": node.incoming,
         "out": node.outgoing,
     }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentflow.sources.credentials import masked
-from agentflow.sources.prices import cost
+from agentflow.sources.prices import cost, price_known
 
 
 def priced(**changes: Any) -> tuple[float, bool]:
@@ -61,3 +61,23 @@ def test_foreign_text_is_masked_and_cut() -> None:
     text = "key my-secret-1 and sk-abcdefghijk\nBearer abcdef123 " + "x" * 500
     shown = masked(text, ("my-secret-1",))
     assert shown.startswith("key *** and *** *** xxx") and len(shown) == 300
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "base_url", "known"),
+    [
+        ("local", "smollm2", None, True),
+        ("openai", "gpt-4o", None, True),
+        ("openai", "my-own-model", None, False),
+        ("anthropic", "claude-sonnet-4-5", None, True),
+        ("gemini", "gemini-2.5-flash", None, True),
+        ("azure", "gpt-4o", None, True),
+        ("openai", "gpt-4o", "https://models.example.com/v1", False),
+        ("openai-compatible", "qwen3", "https://models.example.com/v1", False),
+        ("vllm", "qwen3", None, False),
+    ],
+)
+def test_price_known_asks_the_table(
+    provider: str, model: str, base_url: str | None, known: bool
+) -> None:
+    assert price_known(provider, model, base_url) is known

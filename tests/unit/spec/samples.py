@@ -62,6 +62,10 @@ _WORDS = [
     "intent", "keywords", "pattern", "strategy", "template", "source_keys", "expression", "output",
     "bandwidth", "sub_queues", "weight", "match", "resources", "num_gpus", "labels", "api_key_env",
     "base_url", "input_schema", "prompt", "messages", "validate", "schema", "default", "key",
+    "size", "n", "query", "params", "mode", "limit", "offset", "cursor", "method", "url", "headers",
+    "body", "extract", "success", "paginate", "sign", "agents", "tools", "handoffs", "ref", "graph",
+    "checkpoint", "form", "on_expire", "expires_s", "seconds", "until", "signal", "plugin", "model",
+    "history_key", "input", "effects", "race", "price", "limits", "name", "system_prompt",
 ]  # fmt: skip
 _VALUES = [
     "a", "b", "end", "__end__", "input", "router", "llm", "aggregator", "map", "human", "agent",
@@ -69,6 +73,8 @@ _VALUES = [
     "{user_input}", "{outputs.c.text}", "local", "openai", "db", "postgres", "none", "rules", "(",
     "custom", "select", "template", "OPENAI_API_KEY", "DATABASE_URL", "sk-aaaaaaaaaaaaaaaaaaaaaaaa",
     "http://x", "postgres://u:p@h/d", "any", "sum", "", "1",
+    "image", "http", "langgraph", "wait", "plugin", "subworkflow", "SELECT :a FROM {b}", "write",
+    "once", "first_success", "dall-e-3", "$.a[0]", "200-299", "POST", "gpt-4", "2027-01-01T00:00:00Z",
 ]  # fmt: skip
 
 json_values: st.SearchStrategy[Json] = st.recursive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import MappingProxyType
 from typing import Any
 
@@ -161,3 +162,8 @@ def test_evaluate_gives_back_any_value_it_can_hold(value: Json) -> None:
         assert expression.evaluate({"thing": value}) == value
     except ExpressionError as error:
         assert "JSON cannot hold" in error.message or "NUL" in error.message
+
+
+def test_object_comes_back_in_the_order_of_its_keys():
+    value = compile_expression("{'b': 1, 'a': {'d': x, 'c': 2}}", {"x": "any"}).evaluate({"x": 3})
+    assert json.dumps(value) == '{"a": {"c": 2, "d": 3}, "b": 1}'

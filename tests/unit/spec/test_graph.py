@@ -37,7 +37,7 @@ def test_components_are_the_sets_of_nodes_that_reach_each_other(targets: list[li
 @given(adjacencies())
 def test_ancestors_are_the_nodes_that_reach_a_node(targets: list[list[int]]) -> None:
     reach = _closure(targets)
-    order = graph.canonical_order(targets)
+    order = graph.arrange(targets).order
     for node, mask in enumerate(graph.ancestors(targets, order)):
         assert set(graph.bits(mask)) == {a for a in range(len(targets)) if node in reach[a]}
 
@@ -46,7 +46,7 @@ def test_ancestors_are_the_nodes_that_reach_a_node(targets: list[list[int]]) -> 
 def test_canonical_order_holds_every_node_once_and_respects_what_is_no_loop(
     targets: list[list[int]],
 ) -> None:
-    order = graph.canonical_order(targets)
+    order = graph.arrange(targets).order
     assert sorted(order) == list(range(len(targets)))
     rank = {node: position for position, node in enumerate(order)}
     reach = _closure(targets)
@@ -58,7 +58,7 @@ def test_canonical_order_holds_every_node_once_and_respects_what_is_no_loop(
 
 @given(adjacencies())
 def test_canonical_order_keeps_loops_together(targets: list[list[int]]) -> None:
-    rank = {node: position for position, node in enumerate(graph.canonical_order(targets))}
+    rank = {node: position for position, node in enumerate(graph.arrange(targets).order)}
     for region in graph.components(targets):
         ranks = sorted(rank[node] for node in region)
         assert ranks == list(range(ranks[0], ranks[0] + len(region)))
@@ -73,10 +73,51 @@ def test_reachable_is_the_node_and_what_follows(targets: list[list[int]], start:
 def test_long_chains_need_no_recursion() -> None:
     size = 20_000
     targets = [[node + 1] for node in range(size - 1)] + [[]]
-    assert graph.canonical_order(targets) == list(range(size))
+    assert graph.arrange(targets).order == tuple(range(size))
     assert graph.loops(targets) == []
 
 
 @given(st.integers(0, 2**200))
 def test_bits_are_the_positions_of_ones(mask: int) -> None:
     assert sum(1 << position for position in graph.bits(mask)) == mask
+
+
+def test_branch_is_what_leads_only_to_a_node_in_the_same_iteration() -> None:
+    targets = [[1, 3], [2, 4], [1], [4], [-1, 0], []]  # 0 -> (1 <-> 2, 3) -> 4 -> 0 or the end
+    forward = [[target for target in following if target >= 0] for following in targets]
+    branches = graph.Branches(targets, graph.arrange(forward, 0).regions)
+    assert branches.to(4) == {0, 1, 2, 3}
+    assert branches.to(3) == set()
+    assert branches.to(5) == set()
+
+
+def _branch(targets: list[list[int]], regions: tuple[graph.Region, ...], join: int) -> set[int]:
+    """The largest set of nodes upstream whose edges all lead into it or to the join, none of them
+    back to the entry of a loop around the join, or out of the loop of which the join is the entry."""
+    around = [
+        {r for r, region in enumerate(regions) if n in region.members} for n in range(len(targets))
+    ]
+    own = {r for r in around[join] if regions[r].entry == join}
+    frame = around[join] - own
+    back = {(source, regions[r].entry) for r in frame for source in regions[r].members}
+    reach = _closure(targets)
+    inside = {
+        n for n in range(len(targets))
+        if join in reach[n] and n != join and frame <= around[n] and not own & around[n]
+    }  # fmt: skip
+    while True:
+        kept = {
+            n for n in inside
+            if all((t in inside or t == join) and (n, t) not in back for t in targets[n])
+        }  # fmt: skip
+        if kept == inside:
+            return kept
+        inside = kept
+
+
+@given(adjacencies())
+def test_branch_is_what_a_slow_search_finds(targets: list[list[int]]) -> None:
+    regions = graph.arrange(targets, 0).regions
+    branches = graph.Branches(targets, regions)
+    for join in range(len(targets)):
+        assert branches.to(join) == _branch(targets, regions, join)

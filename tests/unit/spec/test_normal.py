@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from agentflow.errors import SpecInvalid
+from agentflow.spec.check import check_text
 from agentflow.spec.models import content_hash, normalize
-from agentflow.spec.normal import canonical
-from tests.unit.spec.samples import damaged_documents, triage
+from agentflow.spec.normal import LAYOUT, SPELLINGS, VALUES, canonical
+from tests.unit.spec.samples import damaged_documents, json_values, triage
 
 Json = Any
 
@@ -70,25 +74,141 @@ def test_normalize_spells_the_other_parts_one_way() -> None:
     assert normal["sources"][2]["config"] == {"provider": "gemini"}
 
 
+ELEMENTS: dict[str, Json] = {
+    "options": ("nodes", {"id": "e", "type": "llm"}, ("metadata",)),
+    "options of input": ("nodes", {"id": "e", "type": "input"}, ("metadata",)),
+    "options of http": ("nodes", {"id": "e", "type": "http"}, ("metadata",)),
+    "edge": ("edges", {"id": "e"}, ()),
+    "queue": ("queues", {"id": "e"}, ()),
+    "bandwidth": ("queues", {"id": "e"}, ("bandwidth",)),
+    "config": ("sources", {"id": "e", "kind": "llm"}, ("config",)),
+}
+"""Where a spelling is accepted -> its list, an element of it, and the place inside the element."""
+
+
+def written(where: str, **members: Json) -> Json:
+    name, element, place = ELEMENTS[where]
+    inner: Json = members
+    for part in reversed(place):
+        inner = {part: inner}
+    return {name: [{**element, **inner}]}
+
+
+EVERY_SPELLING = [(where, other, name) for where in SPELLINGS for other, name in SPELLINGS[where]]
+
+
+@pytest.mark.parametrize(("where", "other", "name"), EVERY_SPELLING)
+def test_every_accepted_spelling_maps_to_its_canonical_one(
+    where: str, other: str, name: str
+) -> None:
+    assert normalize(written(where, **{other: "v"})) == normalize(written(where, **{name: "v"}))
+    both = written(where, **{other: "v", name: "v"})
+    assert normalize(both) == normalize(written(where, **{name: "v"}))
+
+
+@pytest.mark.parametrize(("where", "other", "name"), EVERY_SPELLING)
+def test_conflicting_spellings_are_reported_at_the_accepted_one(
+    where: str, other: str, name: str
+) -> None:
+    (found,) = canonical(written(where, **{other: "a", name: "b"})).conflicts
+    list_name, _, place = ELEMENTS[where]
+    assert found.code == "E003"
+    assert found.path == "/" + "/".join((list_name, "0", *place, other))
+    assert found.node_id == "e"
+    assert repr(name) in (found.hint or "")
+
+
 @pytest.mark.parametrize(
-    "metadata",
+    ("document", "path"),
     [
-        {"source": "a", "source_id": "b"},
-        {"prompt": "a", "prompt_template": "b"},
-        {"model": "a", "config": {"model": "b"}},
-        {"source": ["a", "b"], "fallbacks": ["c"]},
+        ({"model": "a", "config": {"model": "b"}}, "/config/model"),
+        ({"model": "a", "config": {"model_name": "b"}}, "/config/model_name"),
+        ({"source": ["a", "b"], "fallbacks": ["c"]}, "/fallbacks"),
+        ({"config": {"source": ["a", "b"], "fallbacks": ["c"]}}, "/config/fallbacks"),
+        ({"source": "a", "fallbacks": "b"}, "/fallbacks"),
     ],
 )
-def test_normalize_refuses_conflicting_spellings(metadata: Json) -> None:
+def test_conflicting_options_are_reported_where_the_author_wrote_them(
+    document: Json, path: str
+) -> None:
     with pytest.raises(SpecInvalid) as refused:
-        node(metadata)
-    assert [found.code for found in refused.value.problems] == ["E003"]
+        node(document)
+    (found,) = refused.value.problems
+    assert (found.code, found.path) == ("E003", f"/nodes/0/metadata{path}")
+
+
+@pytest.mark.parametrize(
+    ("where", "document"),
+    [
+        ("node type", {"nodes": [{"id": "e", "type": "api"}]}),
+        ("source kind", {"sources": [{"id": "e", "kind": "http"}]}),
+        ("provider", {"sources": [{"id": "e", "kind": "llm", "config": {"provider": "google"}}]}),
+    ],
+)
+def test_every_accepted_value_maps_to_its_canonical_one(where: str, document: Json) -> None:
+    other, name = VALUES[where]
+    assert json.loads(json.dumps(document).replace(f'"{other}"', f'"{name}"')) == _plain(
+        normalize(document)
+    )
+
+
+def _plain(document: Json) -> Json:
+    """Without the empty metadata that normalising adds."""
+    return {
+        name: [{k: v for k, v in each.items() if v != {}} for each in items]
+        for name, items in document.items()
+    }
+
+
+def test_limits_of_a_source_are_spelled_like_those_of_a_queue() -> None:
+    config = {"limits": {"tokens_per_minute": 5}}
+    normal = normalize({"sources": [{"id": "s", "kind": "llm", "config": config}]})
+    assert normal["sources"][0]["config"]["limits"] == {"max_tokens_per_minute": 5}
+
+
+def test_options_inside_config_move_out_however_deep_they_are() -> None:
+    assert node({"config": {"config": {"model_name": "m"}, "a": 1}})["metadata"] == {
+        "a": 1,
+        "model": "m",
+    }
 
 
 def test_normalize_leaves_the_document_of_the_author_alone() -> None:
     document = {"nodes": [{"id": "a", "type": "llm", "metadata": {"config": {"source_id": "s"}}}]}
     normalize(document)
     assert document["nodes"][0]["metadata"] == {"config": {"source_id": "s"}}
+
+
+@given(damaged_documents() | json_values)
+def test_canonical_leaves_what_the_author_wrote_as_it_was(document: Json) -> None:
+    before = json.dumps(document)
+    kept = copy.deepcopy(document)
+    canonical(document)
+    assert json.dumps(document) == before  # the order of keys too
+    assert repr(document) == repr(kept)
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(LAYOUT)), json_values, max_size=4),
+    st.sampled_from(["document", "nodes", "edges", "queues", "sub_queues", "sources"]),
+)
+def test_layout_does_not_change_the_content_hash(drawn: Json, where: str) -> None:
+    queue = {"id": "q", "from": "ask", "to": "route", "sub_queues": [{"id": "s", "weight": 1}]}
+    plain = triage(queues=[queue])
+    moved = copy.deepcopy(plain)
+    holder = moved["queues"][0] if where == "sub_queues" else moved
+    element = holder if where == "document" else holder[where][0]
+    element |= {key: value for key, value in drawn.items() if key not in element}
+    finite = json.loads(json.dumps(moved).replace("NaN", "0").replace("Infinity", "0"))
+    assert content_hash(normalize(finite)) == content_hash(normalize(plain))
+
+
+def test_normalized_form_keeps_what_it_does_not_know() -> None:
+    written = {"start_node": "a", "x": None, "nodes": [{"id": "a", "type": "input", "y": None}]}
+    checked = check_text(json.dumps(written))
+    assert checked.normalized is not None
+    assert checked.normalized["x"] is None
+    assert checked.normalized["nodes"][0]["y"] is None
 
 
 @given(damaged_documents())

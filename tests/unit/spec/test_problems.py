@@ -488,8 +488,17 @@ def test_problem_leaves_out_what_is_unknown_but_keeps_the_node_id() -> None:
 
 
 def test_check_accepts_every_node_type_of_the_reference() -> None:
-    for node_type in ("langgraph", "map", "subworkflow", "human", "wait", "plugin"):
-        assert errors(check(line({"id": "n", "type": node_type, "metadata": {"a": 1}}))) == []
+    least: dict[str, Json] = {
+        "langgraph": {"graph": "reviews"},
+        "map": {"items": "${[1, 2]}", "body": {"type": "input"}},
+        "subworkflow": {"workflow_id": "wf_1"},
+        "human": {},
+        "wait": {"seconds": 1},
+        "plugin": {"plugin": "redact"},
+    }
+    for node_type, metadata in least.items():
+        node = {"id": "n", "type": node_type, "metadata": {"unknown": 1, **metadata}}
+        assert errors(check(line(node))) == []
 
 
 @pytest.mark.parametrize("name", ["cost", "tokens_used", "outputs", "state", "execution", "errors"])
@@ -512,3 +521,10 @@ def test_name_that_no_database_can_hold_is_refused():
     document = {"name": "a\x00b", "nodes": [{"id": "a", "type": "input"}], "start_node": "a"}
     found = check(document).errors
     assert [(problem.code, problem.path) for problem in found] == [("E003", "/name")]
+
+
+def test_check_accepts_two_conditional_edges_from_one_router() -> None:
+    document = triage()
+    document["edges"][1]["condition"] = "intent == 'answer'"
+    document["edges"][2]["condition"] = "intent == 'chat'"
+    assert check(document).valid

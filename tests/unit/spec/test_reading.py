@@ -74,6 +74,43 @@ def test_parse_refuses_bytes_that_are_not_utf8() -> None:
     assert "UTF-8" in refused.value.problems[0].message
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b'\xef\xbb\xbf{"a": \xff}', (1, 7)),
+        ('{"é":\n "日本'.encode() + b'\xff"}', (2, 5)),
+        (b'{"a":\n  ' + b"[" * 65, (2, 66)),
+        ('{"日": "\ud800"}', (1, 8)),
+        ('{"日": "\\ud800"}', (1, 7)),
+        (b'\xef\xbb\xbf{"a" 1}', (1, 6)),
+        (b'{\r\n\t"a": nil}', (2, 7)),
+    ],
+)
+def test_parse_says_line_and_column_in_characters(
+    text: bytes | str, place: tuple[int, int]
+) -> None:
+    with pytest.raises(SpecInvalid) as refused:
+        parse(text)
+    (found,) = refused.value.problems
+    assert (found.line, found.column) == place
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_check_text_finds_the_same_place_whatever_ends_the_lines(before: str, end: str) -> None:
+    lines = [
+        "{",
+        '\t"start_node": "日本", "x": "é",',
+        '\t"nodes": [{"id": "a", "type": "imput"}]',
+        "}",
+    ]
+    text = before + end.join(lines)
+    for spelled in (text, text.encode()):
+        found = check_text(spelled).errors
+        places = [(each.code, each.line, each.column) for each in found]
+        assert places == [("E004", 3, 32), ("E005", 2, 16)]
+
+
 def test_parse_accepts_a_byte_order_mark() -> None:
     assert parse(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 

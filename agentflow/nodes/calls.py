@@ -1,0 +1,110 @@
+"""Calls of models: each one keyed and recorded, and replies that must fit a schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from agentflow.execution.events import ModelCall, Usage
+from agentflow.nodes.base import StepContext
+from agentflow.sources.base import BilledError, Message, ModelReply, ModelRequest, ModelSource
+from agentflow.spec.jsonschema import compile_schema
+from agentflow.spec.templates import compact
+
+Json = Any
+Fitting = Callable[[str], tuple[Json, list[str]]]
+"""A reply's text -> what it says as data, and what about it does not fit."""
+
+
+async def call(
+    context: StepContext,
+    source_id: str,
+    source: ModelSource,
+    request: ModelRequest,
+    index: int = 0,
+    on_text: Callable[[str], None] | None = None,
+) -> ModelReply:
+    """One call, recorded whatever becomes of it. ``index`` counts the step's calls. Raises StepError."""
+    keyed = msgspec.structs.replace(request, idempotency_key=context.key(index))
+    try:
+        reply = await source.generate(keyed, on_text)
+    except BilledError as billed:
+        context.record(_billing(source_id, billed.reply))
+        raise billed.error from None
+    context.record(_billing(source_id, reply))
+    return reply
+
+
+async def structured(
+    context: StepContext,
+    source_id: str,
+    source: ModelSource,
+    request: ModelRequest,
+    fitting: Fitting,
+    on_text: Callable[[str], None] | None = None,
+) -> tuple[ModelReply, Json, list[str]]:
+    """The reply to a request with a schema, after at most one repair; the data in it; and what still
+    does not fit. Raises StepError."""
+    reply = await call(context, source_id, source, request, 0, on_text)
+    data, problems = fitting(reply.text)
+    if problems:
+        reply = await call(context, source_id, source, _repair(request, reply, problems), 1)
+        data, problems = fitting(reply.text)
+    return reply, data, problems
+
+
+def fit(text: str, schema: Json) -> tuple[Json, list[str]]:
+    """A reply as data, and what does not fit the schema."""
+    try:
+        data = json.loads(_unfenced(text), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None, ["the reply is not JSON"]
+    return data, compile_schema(schema).problems(data, limit=5)
+
+
+def encodable(value: Json) -> Json:
+    """The value with lone surrogates replaced: no provider can be sent one."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {key: encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encodable(item) for item in value]
+    return value
+
+
+def _billing(source_id: str, reply: ModelReply) -> ModelCall:
+    usage = Usage(
+        input_tokens=reply.input_tokens,
+        output_tokens=reply.output_tokens,
+        cached_tokens=reply.cached_tokens,
+        estimated=reply.estimated,
+    )
+    return ModelCall(source_id, reply.provider, reply.model, usage, reply.cost)
+
+
+def _unfenced(text: str) -> str:
+    """The text without the Markdown fence that some models put around JSON."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and len(text) > 6:
+        text = text[3:-3].partition("\n")[2] if "\n" in text else text[3:-3]
+    return text
+
+
+def _no_constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _repair(request: ModelRequest, reply: ModelReply, problems: list[str]) -> ModelRequest:
+    said = Message("assistant", reply.text)
+    wish = Message(
+        "user",
+        "Your reply does not fit the required JSON schema: "
+        + "; ".join(problems)[:2000]
+        + ". Answer again with nothing but JSON that fits this schema: "
+        + compact(request.response_schema),
+    )
+    return msgspec.structs.replace(request, messages=(*request.messages, said, wish))
