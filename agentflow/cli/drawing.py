@@ -1,9 +1,25 @@
-"""Draws a plan as text: nodes in boxes, layer by layer, with lines between them."""
+"""A workflow as text: nodes in boxes, row by row, with lines between them; what no line can say below.
+
+A graph that is too large, or too wide for the terminal, becomes a list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from agentflow.cli import captions, layering
+from agentflow.cli.layering import Edge, Segment
+
+if TYPE_CHECKING:
+    from agentflow.plan.plan import Plan, PlanEdge
+
+END = -1
+WIDTH = 160
+"""Columns of a drawing that goes to a file or a pipe."""
+MAX_DRAWN = 60
+MAX_NAMED = 8
+"""Nodes that a line of a list names before it counts the rest."""
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
 _LINES = {
     0: " ",
@@ -24,167 +40,157 @@ _LINES = {
     15: "┼",
 }
 _GAP = 3
-
-Edge = tuple[int, int]
-
-
-def layers(count: int, edges: Sequence[Edge], start: int) -> list[list[int]]:
-    """Nodes by their longest distance from the start; edges that close a cycle do not count."""
-    depth = dict.fromkeys(range(count), 0)
-    forward = _without_back_edges(count, edges, start)
-    waiting = {node: sum(1 for _, target in forward if target == node) for node in range(count)}
-    ready = [node for node in range(count) if not waiting[node]]
-    while ready:
-        node = ready.pop(0)
-        for source, target in forward:
-            if source == node:
-                depth[target] = max(depth[target], depth[node] + 1)
-                waiting[target] -= 1
-                if not waiting[target]:
-                    ready.append(target)
-    found: list[list[int]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
-    for node in range(count):
-        found[depth[node]].append(node)
-    return [layer for layer in found if layer]
+_ASCII = str.maketrans(
+    {
+        **dict.fromkeys("┌┐└┘├┤┬┴┼", "+"),
+        "│": "|",
+        "─": "-",
+        "·": "-",
+        "→": "->",
+        "↺": "@",
+        "…": "...",
+    }
+)
 
 
-def draw(labels: Sequence[str], edges: Sequence[Edge], start: int, width: int = 160) -> str | None:
-    """The drawing, or None when it would be wider than ``width`` columns."""
-    by_layer = layers(len(labels), edges, start)
-    level = {node: number for number, layer in enumerate(by_layer) for node in layer}
-    rows, links, sizes = _with_bends(labels, edges, by_layer, level)
-    rows = _ordered(rows, links)
-    centres = _placed(rows, links, sizes)
-    right = max(centres[item] + sizes[item] // 2 for row in rows for item in row) + 2
+def as_text(plan: Plan, width: int = WIDTH) -> str:
+    """The drawing, at most ``width`` columns wide, and below it conditions and loops; or a list."""
+    forward = [edge for edge in plan.edges if edge.target != END and not edge.back]
+    order = list(plan.order)
+    place = {index: number for number, index in enumerate(order)}
+    edges = [(place[edge.source], place[edge.target]) for edge in forward]
+    drawn = None
+    if len(order) <= MAX_DRAWN:
+        drawn = draw([_card(plan, index) for index in order], edges, width)
+    if drawn is None:
+        parts = [_outline(plan, layering.ranks(len(order), edges))]
+    else:
+        told = [edge for edge in plan.edges if edge.kind != "always" or edge.back]
+        parts = [drawn, "\n".join(captions.link(plan, edge) for edge in told)]
+    parts.append("\n".join(_loops(plan)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def in_ascii(text: str, encoding: str) -> str:
+    """The same drawing for an output that has no lines to draw with."""
+    return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def can_draw(encoding: str) -> bool:
+    """Whether an output of this encoding can show what is drawn with."""
+    try:
+        "".join(map(chr, _ASCII)).encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _card(plan: Plan, index: int) -> list[str]:
+    """What stands in a node's box."""
+    node = plan.nodes[index]
+    entered = [f"{captions.AGAIN} {captions.bound(lp)}" for lp in plan.loops if lp.entry == index]
+    lines = [captions.plain(node.id), captions.work(node), captions.join(node), *entered]
+    return [line for line in lines if line]
+
+
+def _outline(plan: Plan, ranks: Sequence[int]) -> str:
+    """A line per node, with its row and what follows it."""
+    rows = sorted(range(len(plan.order)), key=lambda number: ranks[number])
+    digits = len(str(max(ranks, default=0) + 1))
+    lines = []
+    for number in rows:
+        node = plan.nodes[plan.order[number]]
+        after = [_step(plan, plan.edges[edge]) for edge in node.outgoing]
+        if len(after) > MAX_NAMED:
+            after[MAX_NAMED:] = [f"and {len(after) - MAX_NAMED} more"]
+        join = captions.join(node)
+        facts = f"{captions.work(node)}, {join}" if join else captions.work(node)
+        line = f"{ranks[number] + 1:>{digits}}  {captions.plain(node.id)} ({facts})"
+        lines.append(f"{line} → {', '.join(after)}" if after else line)
+    return "\n".join(lines)
+
+
+def _step(plan: Plan, edge: PlanEdge) -> str:
+    when = captions.when(plan, edge)
+    mark = f"{captions.AGAIN} " if edge.back else ""
+    return f"{mark}{captions.name(plan, edge.target)}" + (f" [{when}]" if when else "")
+
+
+def _loops(plan: Plan) -> Iterator[str]:
+    for loop in plan.loops:
+        names = [captions.name(plan, member) for member in loop.members]
+        if len(names) > MAX_NAMED:
+            names[MAX_NAMED:] = [f"and {len(names) - MAX_NAMED} more"]
+        yield f"{captions.AGAIN} {captions.bound(loop)}: {', '.join(names)}"
+
+
+def draw(cards: Sequence[Sequence[str]], edges: Sequence[Edge], width: int = WIDTH) -> str | None:
+    """Boxes with these lines of text in them, and the edges between; None if wider than ``width``.
+
+    Edges that close a cycle are left out.
+    """
+    stays = layering.without_cycles(len(cards), edges)
+    ranks = layering.ranks(len(cards), [edge for edge, stay in zip(edges, stays) if stay])
+    rows, links, sizes = _with_bends(cards, edges, ranks)
+    segments = [Segment(*link) for link in links]
+    rows = layering.ordered(rows, segments, sizes)
+    urgency = [0 if min(link) >= len(cards) else 1 for link in links]
+    columns = layering.columns(rows, segments, sizes, lambda left, right: _GAP, urgency)
+    left = min((x - size / 2 for x, size in zip(columns, sizes)), default=0)
+    centres = {item: round(x - left) + 1 for item, x in enumerate(columns)}
+    right = max((centres[item] + sizes[item] // 2 for item in centres), default=0) + 2
     if right > width:
         return None
     lines: list[str] = []
     for number, row in enumerate(rows):
-        lines += _boxes(row, labels, centres, sizes, right)
+        lines += _boxes(row, cards, centres, sizes, right)
         if number + 1 < len(rows):
-            between = [(a, b) for a, b in links if a in row]
-            lines += _wires(between, centres, right)
+            inside = set(row)
+            lines += _wires([link for link in links if link[0] in inside], centres, right)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _without_back_edges(count: int, edges: Sequence[Edge], start: int) -> list[Edge]:
-    following: dict[int, list[int]] = {node: [] for node in range(count)}
-    for source, target in edges:
-        following[source].append(target)
-    back: set[Edge] = set()
-    done: set[int] = set()
-    for root in [start, *range(count)]:
-        if root in done:
-            continue
-        path, stack = {root}, [(root, iter(following[root]))]
-        while stack:
-            node, rest = stack[-1]
-            after = next(rest, None)
-            if after is None:
-                stack.pop()
-                path.discard(node)
-                done.add(node)
-            elif after in path:
-                back.add((node, after))
-            elif after not in done:
-                path.add(after)
-                stack.append((after, iter(following[after])))
-    return [edge for edge in dict.fromkeys(edges) if edge not in back]
-
-
 def _with_bends(
-    labels: Sequence[str], edges: Sequence[Edge], by_layer: list[list[int]], level: dict[int, int]
-) -> tuple[list[list[int]], list[Edge], dict[int, int]]:
+    cards: Sequence[Sequence[str]], edges: Sequence[Edge], ranks: Sequence[int]
+) -> tuple[list[list[int]], list[Edge], list[int]]:
     """Rows in which every link leads one row down; an edge over several rows passes through bends."""
-    rows = [list(layer) for layer in by_layer]
-    sizes = {node: len(label) + 4 for node, label in enumerate(labels)}
+    rows: list[list[int]] = [[] for _ in range(max(ranks, default=-1) + 1)]
+    for node, rank in enumerate(ranks):
+        rows[rank].append(node)
+    sizes = [max(captions.cells(line) for line in card) + 4 for card in cards]
     links: list[Edge] = []
-    bend = len(labels)
     for source, target in dict.fromkeys(edges):
-        if level[target] <= level[source]:
+        if ranks[target] <= ranks[source]:
             continue
         previous = source
-        for number in range(level[source] + 1, level[target]):
-            rows[number].append(bend)
-            sizes[bend] = 1
-            links.append((previous, bend))
-            previous, bend = bend, bend + 1
+        for number in range(ranks[source] + 1, ranks[target]):
+            rows[number].append(len(sizes))
+            links.append((previous, len(sizes)))
+            previous = len(sizes)
+            sizes.append(1)
         links.append((previous, target))
     return rows, links, sizes
 
 
-def _ordered(rows: list[list[int]], links: list[Edge]) -> list[list[int]]:
-    """Items of each row in the order of what they hang on, so that few lines cross."""
-    for _ in range(4):
-        for number in range(1, len(rows)):
-            rows[number] = _by_neighbours(rows[number], rows[number - 1], links, 1)
-        for number in range(len(rows) - 2, -1, -1):
-            rows[number] = _by_neighbours(rows[number], rows[number + 1], links, 0)
-    return rows
-
-
-def _by_neighbours(row: list[int], other: list[int], links: list[Edge], own: int) -> list[int]:
-    place = {item: number for number, item in enumerate(other)}
-
-    def middle(item: int) -> float:
-        near = [
-            place[link[1 - own]] for link in links if link[own] == item and link[1 - own] in place
-        ]
-        return sum(near) / len(near) if near else row.index(item)
-
-    return sorted(row, key=middle)
-
-
-def _placed(rows: list[list[int]], links: list[Edge], sizes: dict[int, int]) -> dict[int, int]:
-    centres: dict[int, int] = {}
-    for row in rows:
-        _spread(row, dict.fromkeys(row, 0.0), sizes, centres)
-    for turn in range(8):
-        order = rows if turn % 2 == 0 else rows[::-1]
-        for row in order:
-            wanted = {}
-            for item in row:
-                near = [b if a == item else a for a, b in links if item in (a, b)]
-                wanted[item] = (
-                    sum(centres[other] for other in near) / len(near) if near else centres[item]
-                )
-            _spread(row, wanted, sizes, centres)
-    left = min(centres[item] - sizes[item] // 2 for row in rows for item in row)
-    return {item: centre - left + 1 for item, centre in centres.items()}
-
-
-def _spread(
-    row: list[int], wanted: dict[int, float], sizes: dict[int, int], centres: dict[int, int]
-) -> None:
-    """Each item as near to where it is wanted as the others allow, keeping their order."""
-    edge: float = float("-inf")
-    ahead: list[float] = []
-    for item in row:
-        place = max(wanted[item], edge + _GAP + sizes[item] / 2)
-        ahead.append(place)
-        edge = place + sizes[item] / 2
-    shift = sum(wanted[item] - place for item, place in zip(row, ahead)) / len(row)
-    for item, place in zip(row, ahead):
-        centres[item] = round(place + shift)
-
-
 def _boxes(
-    row: list[int],
-    labels: Sequence[str],
+    row: Sequence[int],
+    cards: Sequence[Sequence[str]],
     centres: dict[int, int],
-    sizes: dict[int, int],
+    sizes: Sequence[int],
     width: int,
 ) -> list[str]:
-    lines = [[" "] * (width + 2) for _ in range(3)]
+    height = max((len(cards[item]) for item in row if item < len(cards)), default=0)
+    lines = [[" "] * (width + 2) for _ in range(height + 2)]
     for item in row:
-        if item >= len(labels):
+        if item >= len(cards):
             for line in lines:
                 line[centres[item]] = "│"
             continue
         inner = sizes[item] - 2
         begin = centres[item] - sizes[item] // 2
-        texts = (f"┌{'─' * inner}┐", f"│ {labels[item]} │", f"└{'─' * inner}┘")
-        for line, text in zip(lines, texts):
+        padded = [*cards[item], *[""] * (height - len(cards[item]))]
+        texts = [f"│ {text}{' ' * (inner - 2 - captions.cells(text))} │" for text in padded]
+        for line, text in zip(lines, [f"┌{'─' * inner}┐", *texts, f"└{'─' * inner}┘"]):
             line[begin : begin + len(text)] = text
     return ["".join(line) for line in lines]
 
@@ -250,17 +256,3 @@ def _horizontal(line: list[int], a: int, b: int) -> None:
             line[column] |= _LEFT
         if column < high:
             line[column] |= _RIGHT
-
-
-def outline(ids: Sequence[str], edges: Iterable[Edge], start: int) -> str:
-    """For graphs too large to draw: a line per node with what follows it, by layer."""
-    following: dict[int, list[str]] = {}
-    pairs = list(edges)
-    for source, target in pairs:
-        following.setdefault(source, []).append(ids[target])
-    lines = []
-    for number, layer in enumerate(layers(len(ids), pairs, start), 1):
-        for node in layer:
-            after = ", ".join(following.get(node, ["end"]))
-            lines.append(f"{number:>4}  {ids[node]} → {after}")
-    return "\n".join(lines)

@@ -1,25 +1,22 @@
-"""``agentflow graph``: the shape of a workflow, drawn in the terminal, as Mermaid, or as JSON."""
+"""``agentflow graph``: the shape of a workflow, drawn in the terminal, as Mermaid, SVG or JSON."""
 
 from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentflow.cli import drawing, options, validate
-from agentflow.cli.screen import Format
+from agentflow.cli import captions, options, validate
+from agentflow.cli.screen import Format, Screen
 
 if TYPE_CHECKING:
-    from agentflow.plan.plan import Plan, PlanEdge
+    from agentflow.plan.plan import Plan
 
 Json = Any
-END = -1
-WIDTH = 160
-"""Columns of a drawing that goes to a file or a pipe."""
-MAX_DRAWN = 60
 
 
 class Drawing(StrEnum):
@@ -27,79 +24,122 @@ class Drawing(StrEnum):
 
     text = "text"
     mermaid = "mermaid"
+    svg = "svg"
     json = "json"
+
+
+ENDINGS = {
+    ".mmd": Drawing.mermaid,
+    ".mermaid": Drawing.mermaid,
+    ".svg": Drawing.svg,
+    ".json": Drawing.json,
+}
+"""What a file's name says about its format; any other name says text."""
 
 
 def graph(
     context: typer.Context,
     file: options.SpecFile,
     format: Annotated[
-        Drawing,
-        typer.Option("--format", help="text for people, mermaid for pages, json for tools."),
-    ] = Drawing.text,
+        Drawing | None,
+        typer.Option(
+            "--format",
+            help="text for people, mermaid and svg for pages, json for tools. "
+            "By default as --out ends (.mmd, .svg, .json), else text.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write it to this file.", dir_okay=False)
+    ] = None,
     output: options.Output = Format.table,
 ) -> None:
     """Draw a workflow."""
     from agentflow.plan.compile import compile_plan
 
     screen = options.screen(context, output)
+    if out is not None:
+        _refuse(out, file)
     _, checked = validate.accepted(screen, file)
     plan = compile_plan(checked.normalized or {})
-    if screen.structured or format is Drawing.json:
+    if format is None:
+        format = ENDINGS.get(out.suffix.lower(), Drawing.text) if out else Drawing.text
+    if out is not None:
+        _write(screen, out, _drawn(plan, format, None))
+    if screen.structured or (format is Drawing.json and out is None):
         screen.document(as_json(plan))
-    elif format is Drawing.mermaid:
-        screen.text(as_mermaid(plan))
-    else:
-        width = get_terminal_size().columns if screen.out.isatty() else WIDTH
-        screen.text(as_text(plan, width))
+    elif out is None:
+        screen.text(_drawn(plan, format, screen))
 
 
-def as_text(plan: Plan, width: int = WIDTH) -> str:
-    """The drawing, and below it the conditions."""
-    order = list(plan.order)
-    place = {index: number for number, index in enumerate(order)}
-    ids = [plan.nodes[index].id for index in order]
-    labels = [f"{plan.nodes[index].id} · {plan.nodes[index].type}" for index in order]
-    edges = [(place[edge.source], place[edge.target]) for edge in plan.edges if edge.target != END]
-    start = place[plan.start]
-    drawn = drawing.draw(labels, edges, start, width) if len(ids) <= MAX_DRAWN else None
-    text = drawn or drawing.outline(ids, edges, start)
-    notes = [
-        f"{plan.nodes[edge.source].id} → {_target(plan, edge)}: {_when(plan, edge)}"
-        for edge in plan.edges
-        if edge.kind != "always"
-    ]
-    return text + ("\n\n" + "\n".join(notes) if notes else "")
+def _drawn(plan: Plan, format: Drawing, screen: Screen | None) -> str:
+    """The drawing, for a file in UTF-8, or for what this screen can show."""
+    from agentflow.cli import drawing, mermaid, svg
+
+    encoding = (screen.out.encoding if screen else None) or "utf-8"
+    able = drawing.can_draw(encoding)
+    if format is Drawing.json:
+        return json.dumps(as_json(plan), indent=2, ensure_ascii=False)
+    if format is Drawing.svg:
+        found = svg.as_svg(plan)
+        return found if able else found.encode("ascii", "xmlcharrefreplace").decode()
+    if format is Drawing.mermaid:
+        found = mermaid.as_mermaid(plan)
+        return found if able else mermaid.in_ascii(found)
+    on_terminal = screen is not None and screen.out.isatty()
+    found = drawing.as_text(plan, get_terminal_size().columns if on_terminal else drawing.WIDTH)
+    return found if able else drawing.in_ascii(found, encoding)
 
 
-def as_mermaid(plan: Plan) -> str:
-    """A Mermaid flowchart."""
-    lines = ["flowchart TD"]
-    for node in plan.nodes:
-        lines.append(f'    n{node.index}["{_quoted(node.id)}<br/>{_quoted(node.type)}"]')
-    if any(edge.target == END for edge in plan.edges):
-        lines.append("    fin((end))")
-    for edge in plan.edges:
-        target = "fin" if edge.target == END else f"n{edge.target}"
-        label = "" if edge.kind == "always" else f'|"{_quoted(_when(plan, edge))}"|'
-        lines.append(f"    n{edge.source} -->{label} {target}")
-    return "\n".join(lines)
+def _refuse(out: Path, file: str) -> None:
+    """Raises a usage error for a place that no drawing should be written to."""
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise typer.BadParameter(f"--out {out} is not a regular file; name one, or a new one.")
+    if file != "-" and Path(file).exists() and out.samefile(file):
+        raise typer.BadParameter(f"--out {out} is the workflow itself; name another file.")
+
+
+def _write(screen: Screen, out: Path, text: str) -> None:
+    replaced = out.exists()
+    try:
+        out.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"--out {out} cannot be written: {error.strerror}.") from None
+    screen.say(f"{'Replaced' if replaced else 'Written to'} {out}")
 
 
 def as_json(plan: Plan) -> Json:
-    """Nodes, in canonical order, and edges."""
+    """Nodes in canonical order, edges, and loops."""
     nodes = [
-        {"id": node.id, "type": node.type, "placement": node.placement}
+        {
+            "id": node.id,
+            "type": node.type,
+            "placement": node.placement,
+            "sources": list(node.sources),
+            "join": {"n_of": node.needed} if node.join == "n_of" else node.join,
+            "loops": list(node.loops),
+        }
         for node in (plan.nodes[index] for index in plan.order)
     ]
     edges = [
         {
             "from": plan.nodes[edge.source].id,
-            "to": _target(plan, edge),
+            "to": captions.name(plan, edge.target),
             "kind": edge.kind,
-            "condition": None if edge.kind == "always" else _when(plan, edge),
+            "condition": captions.when(plan, edge) or None,
+            "back": edge.back,
         }
         for edge in plan.edges
+    ]
+    loops = [
+        {
+            "entry": plan.nodes[loop.entry].id,
+            "members": [plan.nodes[member].id for member in loop.members],
+            "parent": loop.parent if loop.parent >= 0 else None,
+            "max_iterations": loop.bound,
+        }
+        for loop in plan.loops
     ]
     return {
         "name": plan.name,
@@ -107,18 +147,5 @@ def as_json(plan: Plan) -> Json:
         "start_node": plan.nodes[plan.start].id,
         "nodes": nodes,
         "edges": edges,
+        "loops": loops,
     }
-
-
-def _target(plan: Plan, edge: PlanEdge) -> str:
-    return "end" if edge.target == END else plan.nodes[edge.target].id
-
-
-def _when(plan: Plan, edge: PlanEdge) -> str:
-    if edge.kind == "dispatch":
-        return f"{edge.field} is {json.dumps(edge.key or _target(plan, edge))}"
-    return edge.condition or edge.kind
-
-
-def _quoted(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\n", " ")

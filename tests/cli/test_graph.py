@@ -1,104 +1,70 @@
 """``agentflow graph``: the shape of a workflow, for people, pages and tools."""
 
 import json
+import os
+from xml.etree import ElementTree
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.cli.conftest import EXAMPLES, ROOT
 
-from agentflow.cli import drawing
-from tests.cli.conftest import EXAMPLES
-from tests.soak import cases
-
-DIAMOND = """\
-      ┌───┐
-      │ a │
-      └───┘
-    ┌───┴───┐
-  ┌───┐   ┌───┐
-  │ b │   │ c │
-  └───┘   └───┘
-    └───┬───┘
-      ┌───┐
-      │ d │
-      └───┘"""
-
-
-def stripped(text: str) -> list[str]:
-    lines = text.splitlines()
-    margin = min(len(line) - len(line.lstrip()) for line in lines)
-    return [line[margin:] for line in lines]
-
-
-def test_diamond_is_drawn():
-    drawn = drawing.draw(["a", "b", "c", "d"], [(0, 1), (0, 2), (1, 3), (2, 3)], 0)
-    assert stripped(drawn) == stripped(DIAMOND)
-
-
-def test_edge_over_several_layers_is_led_past():
-    drawn = drawing.draw(["a", "b", "c"], [(0, 1), (1, 2), (0, 2)], 0)
-    boxes = [line for line in drawn.splitlines() if "│ b │" in line]
-    assert boxes[0].count("│") == 3
-
-
-def test_cycle_does_not_hang():
-    assert drawing.layers(3, [(0, 1), (1, 2), (2, 0)], 0) == [[0], [1], [2]]
-    assert "b" in drawing.draw(["a", "b"], [(0, 1), (1, 0)], 0)
-
-
-def test_graph_too_wide_is_not_drawn():
-    edges = [(0, node) for node in range(1, 40)]
-    assert drawing.draw([f"node-{node}" for node in range(40)], edges, 0) is None
-    outline = drawing.outline([f"node-{node}" for node in range(40)], edges, 0)
-    assert len(outline.splitlines()) == 40
-
-
-edges = st.integers(2, 12).flatmap(
-    lambda count: st.tuples(
-        st.just(count),
-        st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=25),
-    )
-)
-
-
-@given(edges)
-@settings(deadline=None, max_examples=cases(60))
-def test_every_node_is_drawn_below_what_leads_to_it(graph):
-    count, links = graph
-    links = [(a, b) for a, b in links if a < b]
-    layers = drawing.layers(count, links, 0)
-    level = {node: number for number, layer in enumerate(layers) for node in layer}
-    assert sorted(level) == list(range(count))
-    assert all(level[a] < level[b] for a, b in links)
-    drawn = drawing.draw([f"n{node}" for node in range(count)], links, 0, width=10_000)
-    assert all(f"│ n{node} │" in drawn for node in range(count))
+TRIAGE = str(EXAMPLES / "support_triage.json")
+LOOPS = str(ROOT / "tests" / "golden" / "loops_in_loops.json")
 
 
 def test_text_shows_nodes_and_conditions(cli):
-    done = cli("graph", str(EXAMPLES / "support_triage.json"))
+    done = cli("graph", TRIAGE)
     assert done.returncode == 0
     for text in (
-        "department · router",
-        "ticket · aggregator",
+        "│ department │",
+        "│ llm · small │",
         'department → billing: intent is "billing"',
+        "department → general: else",
     ):
         assert text in done.stdout
-    assert "department → general: else" in done.stdout
+
+
+def test_text_is_plain_where_the_output_has_no_lines(cli):
+    done = cli("graph", LOOPS, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert "| inner1 " in done.stdout
+    assert "@ inner2 -> inner1: cost < 0.5" in done.stdout
 
 
 def test_mermaid_names_every_node_and_edge(cli):
-    done = cli("graph", str(EXAMPLES / "support_triage.json"), "--format", "mermaid")
+    done = cli("graph", TRIAGE, "--format", "mermaid")
     assert done.stdout.startswith("flowchart TD\n")
     assert done.stdout.count("-->") == 13
-    assert '"ticket<br/>aggregator"' in done.stdout
+    assert '[["ticket<br/>aggregator"]]' in done.stdout
+    plain = cli("graph", LOOPS, "--format", "mermaid", PYTHONIOENCODING="ascii")
+    assert 'subgraph loop0["#8634; at most 25 iterations"]' in plain.stdout
+
+
+def test_svg_is_a_document(cli):
+    done = cli("graph", LOOPS, "--format", "svg")
+    assert done.returncode == 0
+    root = ElementTree.fromstring(done.stdout)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    plain = cli("graph", LOOPS, "--format", "svg", PYTHONIOENCODING="latin-1")
+    assert ElementTree.tostring(ElementTree.fromstring(plain.stdout)) == ElementTree.tostring(root)
 
 
 def test_json_is_the_graph(cli):
-    done = cli("graph", str(EXAMPLES / "support_triage.json"), "--format", "json")
+    done = cli("graph", TRIAGE, "--format", "json")
     graph = json.loads(done.stdout)
     assert graph["start_node"] == "message"
     assert len(graph["nodes"]) == 9
     assert len(graph["edges"]) == 13
     assert {edge["kind"] for edge in graph["edges"]} == {"always", "dispatch", "else"}
+    assert graph["loops"] == []
+
+
+def test_json_tells_loops(cli):
+    graph = json.loads(cli("graph", LOOPS, "-o", "json").stdout)
+    outer, inner = graph["loops"]
+    assert (outer["entry"], outer["parent"], outer["max_iterations"]) == ("outer", None, 25)
+    assert (inner["members"], inner["parent"]) == (["inner1", "inner2"], 0)
+    back = [(edge["from"], edge["to"]) for edge in graph["edges"] if edge["back"]]
+    assert back == [("inner2", "inner1"), ("check", "outer")]
 
 
 def test_large_graph_is_listed(cli):
@@ -106,10 +72,62 @@ def test_large_graph_is_listed(cli):
     links = [{"from": f"step-{n}", "to": f"step-{n + 1}"} for n in range(99)]
     document = {"nodes": nodes, "edges": links, "start_node": "step-0"}
     done = cli("graph", "-", stdin=json.dumps(document))
-    assert "step-7 → step-8" in done.stdout
+    assert "  8  step-7 (input) → step-8" in done.stdout
 
 
-def test_invalid_workflow_is_not_drawn(cli):
-    done = cli("graph", "-", "-o", "json", stdin='{"nodes": []}')
+def test_invalid_workflow_is_not_drawn(cli, tmp_path):
+    out = tmp_path / "graph.svg"
+    done = cli("graph", "-", "-o", "json", "--out", str(out), stdin='{"nodes": []}')
     assert done.returncode == 3
     assert json.loads(done.stdout)["status"] == "invalid"
+    assert not out.exists()
+
+
+def test_file_gets_the_format_of_its_name(cli, tmp_path):
+    beginnings = {
+        "graph.svg": "<svg ",
+        "graph.MMD": "flowchart TD\n",
+        "graph.json": "{",
+        "graph.txt": " ",
+    }
+    for name, beginning in beginnings.items():
+        done = cli("graph", LOOPS, "--out", str(tmp_path / name))
+        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stderr == f"Written to {tmp_path / name}\n"
+        assert (tmp_path / name).read_text().startswith(beginning)
+    asked = cli("graph", LOOPS, "--out", str(tmp_path / "page"), "--format", "mermaid")
+    assert asked.returncode == 0
+    assert (tmp_path / "page").read_text() == (tmp_path / "graph.MMD").read_text()
+
+
+def test_file_is_written_beside_the_document_on_stdout(cli, tmp_path):
+    done = cli("graph", LOOPS, "--out", str(tmp_path / "graph.svg"), "-o", "json")
+    assert json.loads(done.stdout)["start_node"] == "in"
+    ElementTree.parse(tmp_path / "graph.svg")
+
+
+def test_file_that_is_replaced_is_told(cli, tmp_path):
+    out = tmp_path / "graph.svg"
+    out.write_text("before")
+    done = cli("graph", LOOPS, "--out", str(out))
+    assert done.stderr == f"Replaced {out}\n"
+    assert out.read_text().startswith("<svg ")
+
+
+def test_workflow_is_never_written_over(cli, tmp_path):
+    workflow = tmp_path / "workflow.json"
+    workflow.write_bytes((EXAMPLES / "support_triage.json").read_bytes())
+    (tmp_path / "same.json").symlink_to(workflow)
+    for name in ("workflow.json", "same.json"):
+        done = cli("graph", str(workflow), "--out", str(tmp_path / name))
+        assert done.returncode == 2
+        assert "is the workflow itself" in done.stderr
+    assert workflow.read_bytes() == (EXAMPLES / "support_triage.json").read_bytes()
+
+
+def test_only_regular_files_are_written(cli, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe", "/dev/null", tmp_path / "none" / "graph.svg"):
+        done = cli("graph", LOOPS, "--out", str(place))
+        assert done.returncode == 2, place
+        assert "--out" in done.stderr
