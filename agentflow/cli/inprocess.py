@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
+from agentflow.errors import InvalidInput, NotFound, SpecInvalid
 from agentflow.settings import Settings
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from agentflow.engine.projection import Projection
     from agentflow.engine.stream import StreamItem
+    from agentflow.engine.workers import Performer
     from agentflow.execution.journal import ExecutionRecord
     from agentflow.flow import Flow
 
@@ -64,6 +69,90 @@ async def open_local(settings: Settings) -> InProcess:
     from agentflow import flow
 
     return await _as_tenant(await flow.open_local(settings), settings)
+
+
+class OnLangGraph:
+    """One execution on LangGraph's own runtime, in this process: no database, nothing kept."""
+
+    def __init__(self, settings: Settings, performer: Performer) -> None:
+        import asyncio
+
+        self._settings = settings
+        self._performer = performer
+        self._items: asyncio.Queue[StreamItem | None] = asyncio.Queue()
+        self._projection: Projection | None = None
+        self._task: asyncio.Task[ExecutionRecord] | None = None
+
+    async def submit(self, document: Json, initial_state: Json) -> str:
+        """Start an execution; its id. Raises SpecInvalid, NotSupported, ConfigError, InvalidInput."""
+        import asyncio
+
+        from agentflow.engine.evaluation import require_fit
+        from agentflow.engine.projection import Projection
+        from agentflow.ids import new_id
+        from agentflow.plan.compile import compile_plan
+        from agentflow.spec.check import check
+        from agentflow.spec.environment import allowed_names
+        from agentflow.spec.jsonschema import first_mismatch
+
+        checked = check(document, allowed_env=allowed_names(self._settings.source_env))
+        if checked.errors or checked.normalized is None:
+            raise SpecInvalid(checked.errors)
+        plan = compile_plan(checked.normalized)
+        require_fit({field.name: field for field in plan.fields}, None, initial_state)
+        mismatch = first_mismatch(checked.normalized.get("input_schema") or {}, initial_state)
+        if mismatch is not None:
+            raise InvalidInput(f"initial_state does not fit input_schema: {mismatch}")
+        execution_id = new_id("exec")
+        self._projection = Projection(
+            plan,
+            self._performer,
+            execution_id=execution_id,
+            tenant="local",
+            initial_state=initial_state,
+            tell=self._items.put_nowait,
+        )
+        self._task = asyncio.create_task(self._projection.execute(), name=execution_id)
+        self._task.add_done_callback(lambda _: self._items.put_nowait(None))
+        return execution_id
+
+    async def get(self, execution_id: str) -> Json:
+        """The execution as it stands. Raises NotFound."""
+        if self._projection is None or self._task is None:
+            raise NotFound(f"There is no execution {execution_id!r} on LangGraph")
+        return _described(self._task.result() if self._task.done() else self._projection.record)
+
+    async def list(self, status: str | None, limit: int, cursor: str | None) -> Json:
+        """Nothing is kept, so there is nothing to list."""
+        return {"executions": [], "total": 0, "next_cursor": None}
+
+    async def cancel(self, execution_id: str, reason: str) -> Json:
+        """The execution as it stood when it was ended. Raises NotFound."""
+        stood = await self.get(execution_id)
+        if self._task is not None:
+            self._task.cancel()
+        return stood
+
+    async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
+        """Events as they happen, up to the end."""
+        while (item := await self._items.get()) is not None:
+            yield _sent(execution_id, item)
+
+    async def close(self) -> None:
+        """End what is still open, and close the sources."""
+        import asyncio
+
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        await self._performer.close()
+
+
+async def open_langgraph(settings: Settings) -> OnLangGraph:
+    """LangGraph's runtime and the nodes' work in this process."""
+    from agentflow import flow
+
+    return OnLangGraph(settings, flow.open_performer(settings))
 
 
 async def open_ray(settings: Settings) -> InProcess:

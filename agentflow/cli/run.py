@@ -17,6 +17,7 @@ _KEPT = (
     "It is kept in the data folder and goes on when AgentFlow starts there again; "
     "`agentflow executions cancel {id} --local` ends it."
 )
+_LOST = "It is not kept: it ends with this command."
 _GOES_ON = "It goes on; watch it again with: agentflow executions watch {id}"
 
 
@@ -34,6 +35,12 @@ def run(
     ] = None,
     local: options.Local = False,
     ray: Annotated[bool, typer.Option("--ray", help="On a Ray of its own.")] = False,
+    langgraph: Annotated[
+        bool,
+        typer.Option(
+            "--langgraph", help="On LangGraph's own runtime, in this process; nothing is kept."
+        ),
+    ] = False,
     server: options.Server = False,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.1, help="Seconds to wait for the end.")
@@ -46,18 +53,19 @@ def run(
 ) -> int:
     """Execute a workflow and show its progress."""
     screen = options.screen(context, output)
-    options.at_most_one(local=local, ray=ray, server=server)
+    options.at_most_one(local=local, ray=ray, langgraph=langgraph, server=server)
     settings = load()
     spec, checked = validate.accepted(screen, file)
     for warning in () if quiet else checked.warnings:
         screen.say(f"{warning.code} {warning.message}")
     state = document.initial_state(spec, inputs or [], input_file)
-    to_server = server or bool(settings.api_url and not (local or ray))
+    to_server = server or bool(settings.api_url and not (local or ray or langgraph))
     if detach and not to_server:
         raise typer.BadParameter("--detach needs a server to go on: set AGENTFLOW_API_URL.")
     steps = tuple(node["id"] for node in (checked.normalized or spec)["nodes"])
     progress = Progress(screen, quiet=quiet, steps=steps)
-    where = "server" if to_server else "local" if local else "ray"
+    here = "langgraph" if langgraph else "local" if local else "ray"
+    where = "server" if to_server else here
     import asyncio
 
     return asyncio.run(_run(screen, settings, where, (spec, state), progress, timeout, detach))
@@ -80,7 +88,7 @@ async def _run(
             record = {"execution_id": execution_id, "status": "pending"}
             screen.document(record) if screen.structured else screen.text(execution_id)
             return 0
-        left = (_GOES_ON if where == "server" else _KEPT).format(id=execution_id)
+        left = {"server": _GOES_ON, "langgraph": _LOST}.get(where, _KEPT).format(id=execution_id)
         return await watch.follow(
             screen, backend, execution_id, progress=progress, timeout_s=timeout_s, left=left
         )
@@ -89,10 +97,13 @@ async def _run(
 
 
 async def open_backend(settings: Settings, where: str, progress: Progress) -> watch.Backend:
-    """A server, or an engine in this process with workers of its own or on Ray."""
+    """A server, or an engine in this process with workers of its own or on Ray, or LangGraph's."""
     if where == "server":
         return Server(settings)
     if where == "local":
         return await inprocess.open_local(settings)
+    if where == "langgraph":
+        progress.tell("On LangGraph's runtime: nothing is kept; if this process ends, all is lost")
+        return await inprocess.open_langgraph(settings)
     progress.tell("Starting Ray and the workers (about 15 s; --local does without)")
     return await inprocess.open_ray(settings)

@@ -1,0 +1,1 @@
+"""Two runtimes, one workflow: random specs, scripted work, and what really happened in them."""
