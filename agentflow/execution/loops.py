@@ -38,7 +38,9 @@ def _arrive(state: ExecutionState, edge: PlanEdge) -> None:
 
 
 def unresolve(state: ExecutionState, node: PlanNode) -> None:
-    """Open the skipped outgoing edges of a node again, within its iteration."""
+    """Open the skipped outgoing edges of a node again, within its iteration, which is not over then."""
+    if node.loops:
+        state.open_parts[node.loops[-1]] += 1
     for index in node.outgoing:
         edge = state.plan.edges[index]
         if state.edges[index] == SKIPPED and edge.target != END:

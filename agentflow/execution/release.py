@@ -83,8 +83,12 @@ def _fail(turn: Turn, node: PlanNode, error: ev.ErrorInfo) -> None:
 
 
 def _branch_failure(state: ExecutionState, node: PlanNode) -> ev.ErrorInfo | None:
-    """The canonically first error among the branches that lead only to a first_success join."""
-    frame = tuple(state.iterations[loop] for loop in state.frame(node))
+    """The canonically first error among the branches that lead only to a first_success join; None in an
+    iteration past the bound of a loop, in which all is skipped."""
+    around = state.frame(node)
+    if any(state.iterations[loop] > state.plan.loops[loop].bound for loop in around):
+        return None
+    frame = tuple(state.iterations[loop] for loop in around)
     failed = [
         step
         for index in node.branch

@@ -17,6 +17,7 @@ class Mutant(msgspec.Struct, frozen=True):
     old: str
     new: str
     judge: str
+    shared: bool = True
 
     def source(self) -> str:
         """The mutated source. Raises LookupError unless the text is there exactly once."""
@@ -336,3 +337,5 @@ MUTANTS = (
         "test_joins",
     ),
 )
+
+SHARED = tuple(mutant for mutant in MUTANTS if mutant.shared)

@@ -310,3 +310,17 @@ def test_new_owner_takes_the_edges_it_was_given_when_a_loss_ends_a_step():
     heir = Machine(plan)
     heir.take_over(machine.events, taken={"a": heir.edges("a", "c")})
     assert heir.status("b") == "skipped" and heir.open == ["c"]
+
+
+def test_retry_opens_the_branches_of_a_race_inside_a_loop_and_the_iteration_waits_for_them():
+    links = {"s": "e", "e": "a b", "a": "j", "b": "j", "j": "c", "c": "e end"}
+    machine = Machine(plan_of(links, inline="s e c", j={"join": "first_success"})).accept()
+    machine.fail("a@1").fail("b@1")
+    assert machine.state.status == "failed"
+    machine.happen(hp.RetryAsked(at=2.0))
+    assert machine.open == ["a@1", "b@1"]
+    machine.choices = {"c@1": "e", "c@2": "end"}
+    machine.finish("a@1").finish("j@1")
+    assert machine.open == ["a@2", "b@2"]
+    machine.finish("b@2").finish("j@2")
+    assert machine.state.status == "completed"

@@ -267,3 +267,15 @@ def test_three_loops_in_each_other_are_left_at_once():
     assert machine.open == ["a@2"]
     machine.finish("a@2").finish("b@2.1").finish("c@2.1.1").finish("d@2.1.1", "x")
     assert machine.open == ["x"]
+
+
+def test_race_inside_an_iteration_past_the_bound_does_not_send_the_loop_round_again():
+    plan = plan_of(
+        {"s": "a", "a": "j", "j": "a x", "x": ""},
+        j={"join": "first_success", "on_error": {"goto": "a"}},
+        settings={"max_iterations": 1},
+    )
+    machine = Machine(plan).accept().finish("s").fail("a@1")
+    assert machine.of("step.failed") == ["a@1", "j@1", "a@2"]
+    assert machine.status("j@2") == machine.status("x") == "skipped"
+    assert machine.state.status == "completed"
