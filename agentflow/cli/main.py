@@ -10,7 +10,7 @@ from importlib import import_module
 import typer
 
 from agentflow.cli import outcome
-from agentflow.cli.screen import Format, Screen
+from agentflow.cli.screen import Format, ReaderGone, Screen
 from agentflow.errors import AgentFlowError, InvalidInput, SpecInvalid
 
 COMMANDS = ("serve", "validate", "run", "graph", "schema", "executions", "keys", "doctor")
@@ -84,7 +84,7 @@ def _guarded(screen: Screen, arguments: list[str]) -> int:
         screen.format = _format_of(arguments, screen.format)
         _document(screen, AgentFlowError("Interrupted"))
         return outcome.DETACHED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         return outcome.OK
     except Exception as error:
         if os.environ.get("AGENTFLOW_DEBUG") == "1":

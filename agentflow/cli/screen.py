@@ -19,6 +19,10 @@ class Format(StrEnum):
     yaml = "yaml"
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout has closed it. Not an OSError: the command line's library would exit with 1."""
+
+
 class Screen:
     """Where this invocation prints. ``format`` is set by the command once its options are read."""
 
@@ -37,13 +41,18 @@ class Screen:
         """Print the one document of this invocation."""
         self.documents += 1
         text = yaml(value) if self.format is Format.yaml else _json(value)
-        self.out.write(text.rstrip("\n") + "\n")
-        self.out.flush()
+        self._write(text.rstrip("\n") + "\n")
 
     def text(self, value: str) -> None:
         """Print data that is plain text."""
-        self.out.write(printable(value).rstrip("\n") + "\n")
-        self.out.flush()
+        self._write(printable(value).rstrip("\n") + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError as closed:
+            raise ReaderGone from closed
 
     def say(self, message: str) -> None:
         """Tell the person something, on stderr."""
