@@ -10,13 +10,14 @@ PACKAGE = Path(__file__).resolve().parents[2] / "agentflow"
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """``module``: below ``agentflow``. ``judge``: the module of tests/unit/execution that must reject it."""
+    """``module``: below ``agentflow``. ``judge``: the module of tests/unit/execution that must reject it.
+    ``shared``: whether LangGraph's runtime shows the rule too: no race, map, wait, retry or limit."""
 
     rule: str
     module: str
     old: str
     new: str
-    judge: str
+    judge: str = ""
     shared: bool = True
 
     def source(self) -> str:
@@ -48,6 +49,7 @@ MUTANTS = (
         "    if taken >= node.needed:",
         "    if taken > node.needed:",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "n_of is skipped as soon as fewer than k can be taken",
@@ -55,6 +57,7 @@ MUTANTS = (
         "return WAIT if taken + state.unresolved[node.index] >= node.needed else SKIP",
         "return WAIT if state.unresolved[node.index] else SKIP",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "the past of any is the edge that fired it",
@@ -90,6 +93,7 @@ MUTANTS = (
         "TAKEN if index in chosen else SKIPPED",
         "TAKEN if index in chosen else OPEN",
         "test_edges",
+        shared=False,  # an open edge differs from a skipped one in a retry alone
     ),
     Mutant(
         "losers of a race are cancelled",
@@ -97,6 +101,7 @@ MUTANTS = (
         "        cancel_losers(turn, node)",
         "        pass",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "raced-out nodes never start later",
@@ -104,6 +109,7 @@ MUTANTS = (
         "    if lost_race(state, node):",
         "    if False:",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "fail in a raced branch acts as skip",
@@ -111,6 +117,7 @@ MUTANTS = (
         'return "skip" if chosen == "fail" and node.races else chosen',
         "return chosen",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "a race that all lost fails with the canonically first error",
@@ -118,6 +125,7 @@ MUTANTS = (
         "return min(failed, key=state.position)",
         "return max(failed, key=state.position)",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "an iteration ends when every part is over",
@@ -195,6 +203,7 @@ MUTANTS = (
         'return evaluated if chosen == "continue" else ()',
         'return evaluated if chosen in ("continue", "skip") else ()',
         "test_failure",
+        shared=False,  # the engine offers it none
     ),
     Mutant(
         "a failed execution cancels what is open",
@@ -202,6 +211,7 @@ MUTANTS = (
         '        if step.unfinished or step.status == "pending":',
         '        if step.status == "pending":',
         "test_failure",
+        shared=False,
     ),
     Mutant(
         "a lost worker uses up no attempt",
@@ -209,6 +219,7 @@ MUTANTS = (
         "        step.losses += 1\n",
         "        step.losses += 1\n        step.failures += 1\n",
         "test_failure",
+        shared=False,
     ),
     Mutant(
         "what may run once is not repeated",
@@ -216,6 +227,7 @@ MUTANTS = (
         'node.effects == "once" or step.losses',
         "step.losses",
         "test_failure",
+        shared=False,
     ),
     Mutant(
         "max_parallel holds back",
@@ -223,6 +235,7 @@ MUTANTS = (
         "and state.unfinished - state.parked < limit",
         "and limit",
         "test_edges",
+        shared=False,
     ),
     Mutant(
         "ready nodes start in canonical order",
@@ -230,6 +243,7 @@ MUTANTS = (
         "heappush(state.ready, (node.rank, node.index, WHOLE))",
         "heappush(state.ready, (-node.rank, node.index, WHOLE))",
         "test_edges",
+        shared=False,
     ),
     Mutant(
         "what is not fixed is folded in canonical order",
@@ -258,6 +272,7 @@ MUTANTS = (
         "        and (step.attempt, step.generation) == (happening.attempt, happening.generation)\n",
         "",
         "test_cancel",
+        shared=False,
     ),
     Mutant(
         "late results are paid for",
@@ -265,6 +280,7 @@ MUTANTS = (
         "    if happening.calls:\n",
         "    if False:\n",
         "test_cancel",
+        shared=False,
     ),
     Mutant(
         "a retry keeps finished results",
@@ -272,6 +288,7 @@ MUTANTS = (
         'if step.status in ("failed", "timed_out", "cancelled") and not step.met:',
         'if step.status != "skipped" and not step.met:',
         "test_generations",
+        shared=False,
     ),
     Mutant(
         "a retry opens a new generation",
@@ -279,6 +296,7 @@ MUTANTS = (
         "        step.generation += 1\n",
         "",
         "test_generations",
+        shared=False,
     ),
     Mutant(
         "items run as many at once as the node allows",
@@ -286,6 +304,7 @@ MUTANTS = (
         " and items.open + items.held < limit",
         "",
         "test_mapping",
+        shared=False,
     ),
     Mutant(
         "an early stop begins no further item",
@@ -293,6 +312,7 @@ MUTANTS = (
         "while not items.stopped and ",
         "while ",
         "test_mapping",
+        shared=False,
     ),
     Mutant(
         "goto at the bound of a loop leads out of it",
@@ -307,6 +327,7 @@ MUTANTS = (
         "        fail_step(turn, _broke(turn, around, error, taken))\n        return\n",
         "",
         "test_mapping",
+        shared=False,
     ),
     Mutant(
         "an execution waits only when all that is open waits",
@@ -314,6 +335,7 @@ MUTANTS = (
         "idle and state.unfinished > 0 and state.unfinished == state.parked",
         "idle and state.parked > 0",
         "test_waiting",
+        shared=False,
     ),
     Mutant(
         "back edges do not count for the join of an entry",
@@ -328,6 +350,7 @@ MUTANTS = (
         "                if not left[part]:\n",
         "                if True:\n",
         "test_joins",
+        shared=False,
     ),
     Mutant(
         "a target of error edges alone waits for any of them",
@@ -337,5 +360,3 @@ MUTANTS = (
         "test_joins",
     ),
 )
-
-SHARED = tuple(mutant for mutant in MUTANTS if mutant.shared)

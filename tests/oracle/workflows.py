@@ -30,6 +30,7 @@ CONDITIONS = (
     "size(outputs) % 2 == 1",
     "size(f_concat) < 3",
     "f_min < 15 || f_sum > 4",
+    "size(execution_path) / int(result) < 3",
 )
 
 
@@ -67,7 +68,8 @@ class _Author:
         self.closed: set[str] = set()
         self.loops: list[_Part] = []
         self.counters: dict[str, Json] = {}
-        self.written = [f"f_{rule}" for rule in chance.sample(RULES, 5)]
+        self.bound = chance.choice((2, 6, 6, 7, 7))
+        self.written = [f"f_{rule}" for rule in chance.sample(RULES, 4)]
 
     def workflow(self) -> Workflow:
         plain = self.chance.random() < 0.2
@@ -78,9 +80,9 @@ class _Author:
             if self.chance.random() < 0.15 and self.open(node):
                 self.edge(node, last)
         self.gotos(last)
-        settings: dict[str, Json] = {"max_iterations": self.chance.choice((2, 6, 6, 7, 7))}
-        if self.chance.random() < 0.15:
-            settings["on_error"] = self.chance.choice(("skip", "continue", {"goto": last}))
+        settings: dict[str, Json] = {"max_iterations": self.bound}
+        if self.chance.random() < 0.2:
+            settings["on_error"] = self.policy(last)
         state = {
             f"f_{rule}": {"type": TYPES.get(rule, "any"), "merge": rule, **self.default(rule)}
             for rule in RULES
@@ -100,6 +102,18 @@ class _Author:
         }
         return Workflow(document, self.initial_state(), self.fails)
 
+    def policy(self, last: str) -> Json:
+        """One for all nodes. A ``goto`` does not hold for its own target and a node behind that."""
+        policy = self.chance.choice(("skip", "continue", {"goto": last}, {"goto": last}))
+        for node in self.nodes:
+            if "on_error" not in node and self.chance.random() < 0.15:
+                self.fails[node["id"]] = 3
+        if isinstance(policy, dict):
+            behind = self.node("aggregator", steady=True)
+            self.edge(last, behind)
+            self.fails[behind] = 4
+        return policy
+
     def default(self, rule: str) -> dict[str, Json]:
         """Fields that conditions name have a value from the start."""
         return {"default": {"sum": 0, "max": 0, "min": 30, "concat": []}.get(rule)}
@@ -107,6 +121,7 @@ class _Author:
     def initial_state(self) -> dict[str, Json]:
         given: dict[str, Json] = {"user_input": "Hello", "f_sum": 1, "f_concat": ["given"]}
         given |= {"f_merge": {"k0": "given"}, "f_first": None, "unheard_of": 7}
+        given |= {"tokens_used": 5, "cost": 0.5}
         return {name: value for name, value in given.items() if self.chance.random() < 0.3}
 
     def region(self, size: int, depth: int) -> _Part:
@@ -129,6 +144,10 @@ class _Author:
         """A region whose nodes lead back to its entry, and a node behind it where it goes on."""
         part = self.region(self.chance.randint(0, 2), depth)
         turns = self.counter(part.head)
+        if self.bound == 2 and self.chance.random() < 0.5:
+            self.spec(part.head)["on_error"] = self.chance.choice(
+                ("skip", "skip", "skip", "skip", "skip", "continue")
+            )
         closing = self.chance.choice([part.head, *filter(self.open, part.members)])
         again = self.chance.choice((f"{turns} % 2 != 0", f"{turns} % 3 != 0", f"{turns} < 4"))
         self.edges.append({"from": closing, "to": part.head, "condition": again})
@@ -146,8 +165,11 @@ class _Author:
         """A field in which the entry of a loop counts the iterations."""
         name = f"turns_{entry}"
         self.counters[name] = {"type": "int", "merge": "sum", "default": 0}
-        next(node for node in self.nodes if node["id"] == entry)["metadata"]["output_key"] = name
+        self.spec(entry)["metadata"]["output_key"] = name
         return name
+
+    def spec(self, name: str) -> dict[str, Json]:
+        return next(node for node in self.nodes if node["id"] == name)
 
     def node(self, kind: str | None = None, steady: bool = False) -> str:
         """A node; a steady one is no router and seldom fails."""
@@ -190,10 +212,16 @@ class _Author:
     def gotos(self, last: str) -> None:
         """Failures that lead on: to the last node, to one that is there for nothing else, or back to
         the entry of a loop around the node."""
+        heads = [loop.head for loop in self.loops if self.bound == 2]
         for node in list(self.nodes):
-            if node["id"] == last or "on_error" in node or self.chance.random() > 0.14:
+            if node["id"] == last or "on_error" in node:
                 continue
-            target, often = last, (1, 2, 3)
+            if node["id"] in heads and self.chance.random() < 0.5:  # met at the bound
+                node["on_error"] = {"goto": last}
+                continue
+            if self.chance.random() > 0.18:
+                continue
+            target, often = last, (1, 2, 3, 4)
             entries = [loop.head for loop in self.loops if node["id"] in loop.members]
             if entries and self.chance.random() < 0.5:
                 target, often = self.chance.choice(entries), (2, 3, 4)
