@@ -36,6 +36,8 @@ class Settings:
     heartbeat_s: float = 3.0
     egress_allow: tuple[IPv4Network | IPv6Network, ...] = ()
     source_env: tuple[str, ...] = ()
+    retention: bool = True
+    retention_days_max: int | None = None
     local_model: str | None = None
     local_model_threads: int = 1
     api_url: str | None = None
@@ -55,6 +57,8 @@ ENV = {
     "heartbeat_s": "AGENTFLOW_HEARTBEAT_S",
     "egress_allow": "AGENTFLOW_EGRESS_ALLOW",
     "source_env": "AGENTFLOW_SOURCE_ENV",
+    "retention": "AGENTFLOW_RETENTION",
+    "retention_days_max": "AGENTFLOW_RETENTION_DAYS_MAX",
     "local_model": "AGENTFLOW_LOCAL_MODEL",
     "local_model_threads": "AGENTFLOW_LOCAL_MODEL_THREADS",
     "api_url": "AGENTFLOW_API_URL",
@@ -87,6 +91,8 @@ def _parse(name: str, variable: str, text: str) -> object:
         "port": _integer(0, 65535),
         "coordinators": _integer(1, 64),
         "local_model_threads": _integer(1, 256),
+        "retention": _switch,
+        "retention_days_max": _integer(1, 1_000_000),
         "lease_s": _seconds,
         "heartbeat_s": _seconds,
         "cors_origins": _words,
@@ -115,6 +121,13 @@ def _seconds(text: str) -> float:
     if not 0 < value < 86400:
         raise ValueError("expected seconds, greater than 0")
     return value
+
+
+def _switch(text: str) -> bool:
+    known = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+    if text.lower() not in known:
+        raise ValueError("expected on or off")
+    return known[text.lower()]
 
 
 def _words(text: str) -> tuple[str, ...]:

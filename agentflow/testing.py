@@ -160,9 +160,15 @@ class Answered(StepResult, frozen=True, kw_only=True):
 
 class ScriptedWorkers:
     """Workers whose answers come from a function: it returns a StepResult (or awaits one) or raises a
-    StepError. ``calls`` lists the attempts that were dispatched, ``batches`` how many came together."""
+    StepError. ``calls`` lists the attempts that were dispatched, ``batches`` how many came together,
+    ``cancelled``, ``adopted`` and ``acknowledged`` what was asked. ``kept``: they outlive their engine,
+    as those in other processes do; hand them to a second engine to see it adopt what they have."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, kept: bool = False) -> None:
+        self.kept = kept
+        self.adopted: list[str] = []
+        self.acknowledged: list[str] = []
+        self._unheard: list[Report] = []
         self.calls: list[Attempt] = []
         self.batches: list[int] = []
         self.cancelled: list[str] = []
@@ -185,8 +191,28 @@ class ScriptedWorkers:
             if key in self._tasks:
                 self._tasks[key].cancel()
 
+    def leave(self, attempt_ids: Sequence[str]) -> None:
+        if not self.kept:
+            self.cancel(attempt_ids)
+
+    async def adopt(self, attempts: Sequence[Attempt]) -> frozenset[str]:
+        running = {key for key, task in self._tasks.items() if not task.done()}
+        ids = {attempt.id for attempt in attempts}
+        kept = [report for report in self._unheard if report.id in ids]
+        self._unheard = [report for report in self._unheard if report.id not in ids]
+        for report in kept:
+            asyncio.get_running_loop().call_soon(self.report, report)
+        found = ids & (running | {report.id for report in kept})
+        self.adopted += sorted(found)
+        return frozenset(found)
+
+    def acknowledge(self, attempt_ids: Sequence[str]) -> None:
+        self.acknowledged += attempt_ids
+
     async def close(self) -> None:
         self._on_reports = None
+        if self.kept:
+            return
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -195,6 +221,8 @@ class ScriptedWorkers:
         """Report something out of turn, as a late or repeated result."""
         if self._on_reports is not None:
             self._on_reports((report,))
+        elif self.kept:
+            self._unheard.append(report)
 
     async def _attempt(self, attempt: Attempt) -> None:
         worker = Worker(os.getpid(), "here", "scripted")

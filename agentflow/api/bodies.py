@@ -131,6 +131,14 @@ async def asked_order(request: Request) -> Order:
     return wanted
 
 
+async def an_object(request: Request) -> dict[str, Json]:
+    """The body, which must be an object. Raises Refusal (413, 422)."""
+    try:
+        return require_object((await decoded(request)).value)
+    except TooDeep:
+        raise too_deep("") from None
+
+
 async def optional_object(request: Request) -> dict[str, Json]:
     """As :func:`an_object`, but no body at all is an empty object."""
     raw = await read(request)

@@ -15,11 +15,12 @@ Json = Any
 SSE_ANSWER = "Server-sent events (`id` is the seq of a durable event), or JSON where offered"
 
 _MEANINGS = {
+    200: "Nothing was begun",
     202: "Accepted; the execution goes on",
     400: "The workflow is invalid, or cannot be executed",
     401: "API key required, or invalid",
     404: "Not found",
-    409: "The execution was cancelled",
+    409: "The execution was cancelled, or its status does not allow this: `detail` names it",
     410: "No such position",
     413: "The body is larger than 8 MB",
     422: "The request has a wrong shape",
@@ -67,6 +68,29 @@ BODY_CANCEL = _body(
     {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 1000}}},
     {"reason": "no longer needed"},
     required=False,
+)
+BODY_RETRY = _body(
+    {"type": "object", "properties": {"from": {"const": "failed"}}}, {}, required=False
+)
+BODY_RELEASE = _body(
+    {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 1000}}},
+    {"reason": "the worker image is mended"},
+    required=False,
+)
+BODY_FORK = _body(
+    {
+        "type": "object",
+        "required": ["from_node"],
+        "additionalProperties": False,
+        "properties": {
+            "from_node": {"type": "string"},
+            "state": _OBJECT,
+            "spec": _OBJECT,
+            "reuse": {"const": "recorded"},
+            "preview": {"type": "boolean"},
+        },
+    },
+    {"from_node": "write", "state": {"user_input": "Hello again"}},
 )
 
 _PROBLEM: Json = {

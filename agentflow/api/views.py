@@ -10,6 +10,7 @@ from agentflow.engine.stream import TokenDelta
 from agentflow.execution.events import kind
 from agentflow.execution.journal import ExecutionRecord, Recorded
 from agentflow.execution.views import timestamp
+from agentflow.flow.forking import Fork
 
 Json = Any
 
@@ -83,7 +84,24 @@ def execution_body(record: ExecutionRecord) -> Json:
         "steps": list(record.steps),
         "owner": record.owner,
         "parent": None,
-        "links": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
+        "links": {
+            "self": url,
+            **{name: f"{url}/{name}" for name in ("events", "steps", "state", "cancel", "retry")},
+        },
+    }
+
+
+def fork_body(made: Fork, *, begun: bool = True) -> Json:
+    """A new execution that goes on from another one, or what it would be."""
+    execution_id = made.submission.execution_id if begun else None
+    return {
+        "execution_id": execution_id,
+        "status": "pending" if begun else None,
+        "forked_from": made.submission.forked_from,
+        "reused_steps": list(made.reused_steps),
+        "repeated_steps": list(made.repeated_steps),
+        "estimated_cost": made.estimated_cost,
+        "saved_cost": made.saved_cost,
     }
 
 

@@ -58,6 +58,16 @@ def _pair(document: Json, item: str) -> tuple[str, Json]:
     return key, (value if kind == "string" else _parsed(key, value))
 
 
+def setting(item: str) -> tuple[str, Json]:
+    """A dotted path and its value: ``path=text`` or ``path:=json``. Raises a usage error."""
+    path, found, value = item.partition("=")
+    if not found or not path.strip(":"):
+        raise typer.BadParameter(f"--set {item!r} is neither path=text nor path:=json.")
+    if path.endswith(":"):
+        return path[:-1], _strict(f"--set {path[:-1]}", value)
+    return path, value
+
+
 def _declared(document: Json) -> dict[str, str]:
     state = document.get("state") if isinstance(document, dict) else None
     own = {

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
 import typer
 
-from agentflow.cli import options, run, watch
+from agentflow.cli import operate, options, watch
+from agentflow.cli.asking import Id, ask
 from agentflow.cli.progress import Progress, seconds_of
-from agentflow.cli.screen import Format, Screen
-from agentflow.settings import load
+from agentflow.cli.screen import Format
 
 Json = Any
 CANCEL_S = 5.0
 """How long the command waits to see the end; a living owner needs at most two seconds."""
-Id = Annotated[str, typer.Argument(metavar="ID", help="An execution id, exec_...")]
 
 app = typer.Typer(help="Executions, past and present.", no_args_is_help=True, rich_markup_mode=None)
+for command in (operate.retry, operate.release, operate.fork, operate.diff):
+    app.command(command.__name__)(command)
 
 
 @app.command("list")
@@ -33,7 +34,7 @@ def list_(
 ) -> None:
     """List executions, newest first."""
     screen = options.screen(context, output)
-    page = _ask(local, screen, lambda backend: backend.list(status, limit, cursor))
+    page = ask(local, screen, lambda backend: backend.list(status, limit, cursor))
     if screen.structured:
         screen.document(page)
         return
@@ -52,7 +53,7 @@ def get(
 ) -> None:
     """Show one execution with its steps."""
     screen = options.screen(context, output)
-    found = _ask(local, screen, lambda backend: backend.get(execution_id))
+    found = ask(local, screen, lambda backend: backend.get(execution_id))
     if screen.structured:
         screen.document(found)
         return
@@ -85,7 +86,7 @@ def watch_(
             left=f"Watch it again with: agentflow executions watch {execution_id}",
         )
 
-    return int(_ask(local, screen, follow))
+    return int(ask(local, screen, follow))
 
 
 @app.command("cancel")
@@ -103,26 +104,12 @@ def cancel(
         await backend.cancel(execution_id, reason)
         return await watch.until_over(backend, execution_id, CANCEL_S)
 
-    found = _ask(local, screen, asked)
+    found = ask(local, screen, asked)
     if screen.structured:
         screen.document(found)
     else:
         asked_for = "" if found["status"] in watch.OVER else " (asked to cancel)"
         screen.text(f"{execution_id} {found['status'].replace('_', ' ')}{asked_for}")
-
-
-def _ask(local: bool, screen: Screen, question: Callable[[watch.Backend], Awaitable[Json]]) -> Json:
-    async def answered() -> Json:
-        where = "local" if local else "server"
-        backend = await run.open_backend(load(), where, Progress(screen, quiet=True))
-        try:
-            return await question(backend)
-        finally:
-            await backend.close()
-
-    import asyncio
-
-    return asyncio.run(answered())
 
 
 def _row(found: Json) -> tuple[Json, ...]:

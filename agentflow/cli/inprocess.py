@@ -49,6 +49,29 @@ class InProcess:
         """Ask that an execution ends."""
         return _described(await self._flow.cancel(self._tenant, execution_id, reason))
 
+    async def retry(self, execution_id: str) -> Json:
+        """Let an execution go on from what failed."""
+        await self._flow.retry(self._tenant, execution_id)
+        return {"execution_id": execution_id, "status": "running"}
+
+    async def release(self, execution_id: str, reason: str) -> Json:
+        """Let a quarantined execution run again."""
+        await self._flow.release(self._tenant, execution_id, reason)
+        return {"execution_id": execution_id, "status": "running"}
+
+    async def diff(self, a: str, b: str) -> Json:
+        """How two executions differ."""
+        return await self._flow.history(self._tenant).diff(a, b)
+
+    async def fork(self, execution_id: str, from_node: str, state: Json, *, preview: bool) -> Json:
+        """Begin a new execution from a node of another one, or say what that would reuse."""
+        from agentflow.api import views
+
+        made = await self._flow.fork(
+            self._tenant, execution_id, from_node, state=state, preview=preview
+        )
+        return views.fork_body(made, begun=not preview)
+
     async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
         """Events from this number on, up to the one that ends it."""
         async for items in self._flow.follow(self._tenant, execution_id, after):

@@ -148,12 +148,34 @@ class Server:
         path = f"/executions/{_segment(execution_id)}/cancel"
         return await self._call("POST", path, "status", json={"reason": reason})
 
+    async def retry(self, execution_id: str) -> Json:
+        """Let an execution go on from what failed."""
+        path = f"/executions/{_segment(execution_id)}/retry"
+        return await self._call("POST", path, "status", json={})
+
+    async def release(self, execution_id: str, reason: str) -> Json:
+        """Let a quarantined execution run again."""
+        path = f"/executions/{_segment(execution_id)}/release"
+        return await self._call("POST", path, "status", json={"reason": reason})
+
+    async def diff(self, a: str, b: str) -> Json:
+        """How two executions differ."""
+        path = f"/executions/{_segment(a)}/diff/{_segment(b)}"
+        return await self._call("GET", path, "nodes")
+
+    async def fork(self, execution_id: str, from_node: str, state: Json, *, preview: bool) -> Json:
+        """Begin a new execution from a node of another one, or say what that would reuse."""
+        path = f"/executions/{_segment(execution_id)}/fork"
+        body = {"from_node": from_node, "state": state, "preview": preview}
+        return await self._call("POST", path, "reused_steps", json=body)
+
     async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
-        """Events from this number on, across lost connections, up to the one that ends it."""
+        """Events from this number on, across lost connections, up to the one that ends it; a retry may
+        follow an end, so it is the server that closes the stream."""
         import httpx2
 
         path = f"{_PREFIX}/executions/{_segment(execution_id)}/events"
-        failures = 0
+        failures, ended = 0, False
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
             try:
@@ -164,9 +186,12 @@ class Server:
                     async for event in _events(reply.aiter_lines()):
                         failures = 0
                         after = event.get("seq") or after
+                        ended = event["type"] in _TERMINAL or (
+                            ended and event["type"] != "execution.resumed"
+                        )
                         yield event
-                        if event["type"] in _TERMINAL:
-                            return
+                if ended:
+                    return
             except httpx2.TransportError as error:
                 failures += 1
                 if failures > 8:

@@ -67,6 +67,30 @@ class RayWorkers:
         for pool in tuple(self._pools.values()):
             pool.cancel(attempt_ids)
 
+    def leave(self, attempt_ids: Sequence[str]) -> None:
+        self._leave()
+        for pool in self._pools.values():
+            pool.leave(attempt_ids)
+
+    async def adopt(self, attempts: Sequence[Attempt]) -> frozenset[str]:
+        by_pool: dict[Key, list[Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            by_pool[_key(attempt)].append(attempt)
+        found = await asyncio.gather(*(self._adopt(key, batch) for key, batch in by_pool.items()))
+        return frozenset(attempt_id for adopted in found for attempt_id in adopted)
+
+    async def _adopt(self, key: Key, batch: list[Attempt]) -> list[str]:
+        if key not in self._pools:
+            self._pools[key] = self._pool()
+        if not self._pools[key].shaped:
+            await self._shape_new(key)
+        pool = self._pools.get(key)
+        return await pool.adopt(batch) if pool is not None else []
+
+    def acknowledge(self, attempt_ids: Sequence[str]) -> None:
+        for pool in self._pools.values():
+            pool.settle(attempt_ids)
+
     async def close(self) -> None:
         self._on_reports = None
         for pool in self._pools.values():

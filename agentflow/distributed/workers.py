@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import os
 import pickle
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,8 @@ DELTA_S = 0.02
 """Pieces of replies are gathered this long; finished attempts never wait."""
 STALE_S = 60.0
 """A coordinator that has no open attempt here and was silent this long does not keep a worker alive."""
+ORPHAN_S = 30.0
+"""How long the attempts of a coordinator that left go on for another one to adopt."""
 
 
 def resolve(dotted: str) -> Any:
@@ -85,9 +88,20 @@ class Channel:
             self.unacknowledged.popleft()
 
     def finished(self, attempt_id: str) -> bool:
-        """Whether the attempt ended here and its report is still on the way."""
-        waiting = any(r.id == attempt_id for r in self._pending if not isinstance(r, Delta))
-        return waiting or any(attempt_id in ids for _, _, ids in self.unacknowledged)
+        """Whether the attempt ended here and its report is not acknowledged."""
+        return self.report_of(attempt_id) is not None
+
+    def report_of(self, attempt_id: str) -> Report | None:
+        """How an attempt ended, if that is kept here."""
+        sent = [unpack(payload) for _, payload, ids in self.unacknowledged if attempt_id in ids]
+        reports: Iterable[Report] = itertools.chain(self._pending, *sent)
+        ends = (r for r in reports if r.id == attempt_id and not isinstance(r, Delta))
+        return next(ends, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether reports are kept here."""
+        return bool(self._pending or self.unacknowledged)
 
     def supersede(self) -> object:
         """A new reader; the one before it ends."""
@@ -185,7 +199,7 @@ class PoolActor:
             self._watch = asyncio.get_running_loop().create_task(self._leave_when_stale())
 
     async def attach(self, coordinator: str, incarnation: str) -> dict[str, Json]:
-        """Announce a coordinator; a new incarnation of it gives up what the one before left here.
+        """Announce a coordinator. What an incarnation before left here is kept a while for adoption.
 
         Returns ``{instance, pid, node_id}``; ``instance`` changes when this process was restarted.
         Raises what the performer's opener raises.
@@ -198,7 +212,7 @@ class PoolActor:
             self._bench = Bench(resolve(self._performer)(load()), self._own_thread)
         channel = self._channels.get(coordinator)
         if channel is None or channel.incarnation != incarnation:
-            self._forget(coordinator)
+            self._part_with(coordinator)
             channel = self._channels[coordinator] = Channel(incarnation)
         channel.touched = time.monotonic()
         return {"instance": self.instance, "pid": os.getpid(), "node_id": self._node_id}
@@ -215,10 +229,33 @@ class PoolActor:
         for attempt in unpack(payload):
             if attempt.id not in self._tasks and not channel.finished(attempt.id):
                 self._attempts += 1
-                task = asyncio.create_task(self._attempt(channel, attempt))
+                task = asyncio.create_task(self._attempt(attempt))
                 self._tasks[attempt.id] = (coordinator, task)
-                task.add_done_callback(partial(self._ended, channel, attempt.id))
+                task.add_done_callback(partial(self._ended, attempt.id))
         return True
+
+    async def adopt(self, coordinator: str, attempt_ids: Sequence[str]) -> list[str]:
+        """Hand attempts of other coordinators, and reports that were kept for them, to this one.
+        Returns those that are here."""
+        channel = self._channels.get(coordinator)
+        if channel is None:
+            return []
+        found = []
+        for attempt_id in attempt_ids:
+            if attempt_id in self._tasks:
+                self._tasks[attempt_id] = (coordinator, self._tasks[attempt_id][1])
+            elif not channel.finished(attempt_id):
+                kept = self._kept(attempt_id)
+                if kept is None:
+                    continue
+                channel.add(kept)
+            found.append(attempt_id)
+        return found
+
+    def _kept(self, attempt_id: str) -> Report | None:
+        """The report of an attempt that ended here for whichever coordinator."""
+        reports = (channel.report_of(attempt_id) for channel in self._channels.values())
+        return next((report for report in reports if report is not None), None)
 
     async def reports(
         self, coordinator: str, incarnation: str, acknowledged: int
@@ -239,18 +276,21 @@ class PoolActor:
             if batch is not None:
                 yield batch
 
-    async def cancel(self, attempt_ids: Sequence[str]) -> None:
-        """Stop these attempts where code can be stopped; each is reported as cancelled."""
+    async def cancel(self, coordinator: str, attempt_ids: Sequence[str]) -> None:
+        """Stop these attempts of a coordinator where code can be stopped; each is reported as
+        cancelled. One that another coordinator adopted goes on."""
         for attempt_id in attempt_ids:
-            if attempt_id in self._tasks:
-                self._tasks[attempt_id][1].cancel()
+            owner, task = self._tasks.get(attempt_id, (None, None))
+            if task is not None and owner == coordinator:
+                task.cancel()
 
-    async def release(self, coordinator: str, incarnation: str) -> None:
+    async def release(self, coordinator: str, incarnation: str, acknowledged: int) -> None:
         """The coordinator has nothing more for this worker at present. A temporary worker that nobody
         holds ends, and what it reserved is free for others."""
         channel = self._channels.get(coordinator)
         if channel is not None and channel.incarnation == incarnation:
-            self._forget(coordinator)
+            channel.acknowledge(acknowledged)
+            self._part_with(coordinator)
         if self._temporary and not self._held():
             await self._leave()
 
@@ -265,21 +305,44 @@ class PoolActor:
             "attempts": self._attempts,
         }
 
-    async def _attempt(self, channel: Channel, attempt: Attempt) -> Done | Failed:
+    async def _attempt(self, attempt: Attempt) -> Done | Failed:
         offset = 0
 
         def on_text(text: str) -> None:
             nonlocal offset
-            channel.add(Delta(attempt.id, offset, text))
+            self._tell(self._tasks[attempt.id][0], Delta(attempt.id, offset, text))
             offset += len(text)
 
         assert self._bench is not None
         return await self._bench.perform(attempt, on_text, self.name, self._host)
 
-    def _ended(self, channel: Channel, key: str, task: asyncio.Task[Done | Failed]) -> None:
+    def _ended(self, key: str, task: asyncio.Task[Done | Failed]) -> None:
         """Also when it was cancelled before it began, or its code cannot be interrupted."""
-        del self._tasks[key]
-        channel.add(stopped(key, self.name, self._host) if task.cancelled() else task.result())
+        owner, _ = self._tasks.pop(key)
+        self._tell(
+            owner, stopped(key, self.name, self._host) if task.cancelled() else task.result()
+        )
+
+    def _tell(self, coordinator: str, report: Report) -> None:
+        channel = self._channels.get(coordinator)
+        if channel is not None:
+            channel.add(report)
+
+    def _part_with(self, coordinator: str) -> None:
+        """The coordinator, or this incarnation of it, is gone. Its attempts go on and its reports are
+        kept, under a name that nobody else has, until they are adopted or it is too late for that."""
+        channel = self._channels.pop(coordinator, None)
+        if channel is None:
+            return
+        channel.supersede()
+        orphans = [key for key, (owner, _) in self._tasks.items() if owner == coordinator]
+        if not orphans and not channel.busy:
+            return
+        name = f"{coordinator} {channel.incarnation}"
+        self._channels[name] = channel
+        for key in orphans:
+            self._tasks[key] = (name, self._tasks[key][1])
+        asyncio.get_running_loop().call_later(ORPHAN_S, self._forget, name)
 
     def _forget(self, coordinator: str) -> None:
         channel = self._channels.pop(coordinator, None)

@@ -11,19 +11,24 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
+from agentflow.engine.commands import CANCEL, RETRY, asked_by
+from agentflow.engine.durability import LOST
+from agentflow.engine.lease import Lease
+from agentflow.engine.outbox import Outbox
+from agentflow.engine.owned import Owned
 from agentflow.engine.plans import Plans
-from agentflow.engine.scheduler import Owned, Scheduler
-from agentflow.engine.stream import StreamItem
-from agentflow.engine.workers import Attempt, Report, Workers
+from agentflow.engine.scheduler import Scheduler
+from agentflow.engine.stream import StreamItem, follow
+from agentflow.engine.workers import Report, Workers
 from agentflow.engine.writer import Writer
 from agentflow.errors import AgentFlowError, Conflict, NotSupported, StoreUnavailable
-from agentflow.execution.events import TERMINAL_EXECUTION, ErrorInfo
+from agentflow.execution.events import ErrorInfo
 from agentflow.execution.fold import fold
-from agentflow.execution.happenings import Accepted, CancelAsked, Concluded
-from agentflow.execution.journal import Claimed, Command, Journal, Recorded, Submission
+from agentflow.execution.happenings import Accepted, Concluded
+from agentflow.execution.journal import Claimed, Command, Journal, Submission
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState
 from agentflow.nodes.base import NodeSet
@@ -39,23 +44,6 @@ CLAIM_LIMIT = 100
 DRAIN_S = 2.0
 SMALL_SPEC = 50
 """Nodes of a spec that is compiled on the loop itself (some milliseconds)."""
-
-
-class Lease(Protocol):
-    """Keeps the coordinator's lease alive from a thread of its own (engine.lease.LeaseKeeper)."""
-
-    @property
-    def held(self) -> bool:
-        """Whether writes may still be tried: false once the local stop time has passed."""
-        ...
-
-    def start(self, epoch: int, on_lost: Callable[[], None]) -> None:
-        """Begin to renew for this epoch; ``on_lost`` is called in the keeper's thread."""
-        ...
-
-    def stop(self) -> None:
-        """Stop renewing; returns when the thread has ended. The lease runs on until its end."""
-        ...
 
 
 class Engine:
@@ -82,13 +70,16 @@ class Engine:
         self._on_close = on_close
         self._plans = Plans()
         self._writer = Writer(journal, self._flush, self._regain)
-        self._outbox: list[Attempt] = []
+        self._outbox = Outbox(workers, self._on_reports)
         self._scheduler = Scheduler(
             nodes=nodes,
             writer=self._writer,
-            send=self._outbox.append,
-            abandon=workers.cancel,
+            send=self._outbox.put,
+            abandon=self._outbox.abandon,
+            leave=workers.leave,
+            acknowledge=workers.acknowledge,
             refused=self._on_refused,
+            may_lead=lambda: self.available,
             listeners=listeners,
             accept_s=accept_s,
             clock=clock,
@@ -144,6 +135,8 @@ class Engine:
             tenant=submission.tenant,
             initial_state=submission.initial_state,
             metadata=submission.metadata,
+            forked_from=submission.forked_from,
+            reused=submission.reused,
         )
         await self._scheduler.begin(owned, happening, submission)
 
@@ -153,29 +146,13 @@ class Engine:
             return await asyncio.to_thread(self._plans.of, asked.content_hash, asked.spec)
         return self._plans.of(asked.content_hash, asked.spec)
 
-    async def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
+    def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
         """Durable events past ``after``, then live ones with token deltas.
 
         Ends after the terminal event, or when the execution is not (or no longer) ours.
         """
         owned = self._scheduler.owned.get(execution_id)
-        queue = owned.stream.subscribe() if owned is not None else None
-        try:
-            past = await self._journal.read(execution_id, after)
-            if past:
-                yield past
-                after = past[-1].seq
-            if queue is None or (past and isinstance(past[-1].event, TERMINAL_EXECUTION)):
-                return
-            while (items := await queue.get()) is not None:
-                fresh = [
-                    item for item in items if not isinstance(item, Recorded) or item.seq > after
-                ]
-                if fresh:
-                    yield fresh
-        finally:
-            if owned is not None and queue is not None:
-                owned.stream.unsubscribe(queue)
+        return follow(self._journal, execution_id, after, owned.stream if owned else None)
 
     def nudge(self, execution_id: str) -> None:
         """A command may wait for one of our executions: look now rather than within a second."""
@@ -200,6 +177,7 @@ class Engine:
         await self._stop_tasks()
         self._scheduler.drop_all()
         await self._writer.close()
+        self._outbox.close()
         await self._workers.close()
         await asyncio.to_thread(self._lease.stop)
         if self._on_close is not None:
@@ -240,6 +218,7 @@ class Engine:
                 try:
                     await self._enter()
                     await self._keep_what_is_ours()
+                    self._scheduler.catch_up()
                 except StoreUnavailable:
                     await asyncio.sleep(POLL_S / 4)
                 except Exception:  # without a lease the coordinator can do nothing: try for ever
@@ -299,40 +278,78 @@ class Engine:
 
     async def _take_over_all(self, orphans: Sequence[Claimed]) -> None:
         commands = await self._journal.commands([orphan.execution_id for orphan in orphans])
-        waiting = {command.execution_id: command for command in commands}
+        waiting: dict[str, list[Command]] = {}
+        for command in commands:
+            waiting.setdefault(command.execution_id, []).append(command)
+        folded: list[tuple[Owned, Sequence[Command]]] = []
         for orphan in orphans:
-            try:
-                await self._take_over(orphan, waiting.get(orphan.execution_id))
-            except StoreUnavailable:
-                raise
-            except Exception:  # it stays ours and visible; its neighbours must go on
-                self._hopeless.add(orphan.execution_id)
-                log.exception(
-                    "take_over_failed",
-                    extra={"coordinator": self.id, "execution_id": orphan.execution_id},
-                )
+            asked: Sequence[Command] = waiting.get(orphan.execution_id, ())
+            with self._hopeless_if_it_fails(orphan.execution_id):
+                owned = await self._fold(orphan, asked)
+                if owned is not None:
+                    folded.append((owned, asked))
+        found = await self._adopted([owned for owned, _ in folded])
+        for owned, asked in folded:
+            with self._hopeless_if_it_fails(owned.id):
+                self._go_on(owned, asked, found)
 
-    async def _take_over(self, claimed: Claimed, command: Command | None) -> None:
-        """Fold the journal of an orphan and go on where it ends, or end it as it was asked to."""
+    @contextlib.contextmanager
+    def _hopeless_if_it_fails(self, execution_id: str) -> Iterator[None]:
+        """It stays ours and visible; its neighbours must go on. Raises StoreUnavailable."""
+        try:
+            yield
+        except StoreUnavailable:
+            raise
+        except Exception:
+            self._hopeless.add(execution_id)
+            log.exception(
+                "take_over_failed", extra={"coordinator": self.id, "execution_id": execution_id}
+            )
+
+    async def _fold(self, claimed: Claimed, asked: Sequence[Command]) -> Owned | None:
+        """The state of an orphan; None where it is over and nobody asked for more."""
         plan = await self._plan(claimed)
         recorded = await self._journal.read(claimed.execution_id)
         state = fold(ExecutionState(plan, claimed.execution_id), (r.event for r in recorded))
         former = self._scheduler.owned.get(claimed.execution_id)
         if former is not None:
             self._scheduler.drop(former)
-        if state.over:
+        if state.over and not any(command.kind == RETRY for command in asked):
+            return None
+        return Owned(state, claimed.tenant)
+
+    async def _adopted(self, orphans: Sequence[Owned]) -> frozenset[str]:
+        """Ids of the attempts that the workers still have of what was taken over."""
+        attempts = [attempt for owned in orphans for attempt in self._scheduler.enrol(owned)]
+        if not attempts:
+            return frozenset()
+        try:
+            return await self._workers.adopt(attempts)
+        except BaseException:  # they are taken over in another round
+            for owned in orphans:
+                self._scheduler.drop(owned)
+            raise
+
+    def _go_on(self, owned: Owned, commands: Sequence[Command], found: frozenset[str]) -> None:
+        """Go on where the journal ends, or as it was asked to: end, or begin anew what failed."""
+        if self._scheduler.owned.get(owned.id) is not owned:
             return
-        owned, at = Owned(state, claimed.tenant), self._scheduler.clock()
+        at = self._scheduler.clock()
+        first = commands[0] if commands else None
         refusal = self._refused.pop(owned.id, None)
         if refusal is not None:
             self._hopeless.add(owned.id)
             error = ErrorInfo(refusal.type, refusal.message)
-            self._scheduler.adopt(owned, Concluded(at=at, error=error))
-        elif command is not None:
-            owned.obeyed.add(command.id)
-            self._scheduler.adopt(owned, _cancel(command, at), (command.id,))
+            self._scheduler.adopt(owned, found, Concluded(at=at, error=error))
+        elif first is not None and first.kind == CANCEL:
+            owned.obeyed.add(first.id)
+            self._scheduler.adopt(owned, found, asked_by(first, at), (first.id,))
+        elif owned.state.plan.settings.durability == "none" and not owned.state.over:
+            self._scheduler.adopt(owned, found, Concluded(at=at, error=LOST))
         else:
-            self._scheduler.adopt(owned)
+            self._scheduler.adopt(owned, found)
+        for command in commands:
+            self._obey(command)
 
     def _on_refused(self, execution_id: str, error: AgentFlowError) -> None:
         """The journal cannot hold what an execution did next: it is to fail where its journal ends."""
@@ -351,11 +368,16 @@ class Engine:
 
     def _obey(self, command: Command) -> None:
         owned = self._scheduler.owned.get(command.execution_id)
-        if owned is None or owned.state.over or command.id in owned.obeyed:
+        if owned is None or command.id in owned.obeyed:
+            return
+        if owned.state.over != (command.kind == RETRY):
             return
         owned.obeyed.add(command.id)
-        asked = _cancel(command, self._scheduler.clock())
+        asked = asked_by(command, self._scheduler.clock())
         self._scheduler.advance(owned, asked, commands=(command.id,))
+        if command.kind == RETRY:
+            self._hopeless.discard(owned.id)
+            self._scheduler.start_clock(owned)
 
     def _on_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:
@@ -366,10 +388,5 @@ class Engine:
 
     def _flush(self) -> None:
         """After a transaction: everything it released leaves in one call."""
-        if self._outbox:
-            attempts, self._outbox[:] = list(self._outbox), []
-            self._workers.dispatch(attempts)
-
-
-def _cancel(command: Command, at: float) -> CancelAsked:
-    return CancelAsked(at=at, reason=str(command.payload.get("reason") or ""))
+        self._scheduler.catch_up()
+        self._outbox.flush()

@@ -44,6 +44,23 @@ class Heartbeat(Protocol):
         ...
 
 
+class Lease(Protocol):
+    """Keeps the coordinator's lease alive from a thread of its own (LeaseKeeper)."""
+
+    @property
+    def held(self) -> bool:
+        """Whether writes may still be tried: false once the local stop time has passed."""
+        ...
+
+    def start(self, epoch: int, on_lost: Callable[[], None]) -> None:
+        """Begin to renew for this epoch; ``on_lost`` is called in the keeper's thread."""
+        ...
+
+    def stop(self) -> None:
+        """Stop renewing; returns when the thread has ended. The lease runs on until its end."""
+        ...
+
+
 class LeaseKeeper:
     """Renews a lease and tells when it is lost; then it does nothing until it is started again.
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from agentflow.engine.evaluation import Evaluator
 from agentflow.engine.outcome import outcome_of
-from agentflow.engine.stream import Stream, TokenDelta
+from agentflow.engine.owned import Owned
+from agentflow.engine.stream import TokenDelta
 from agentflow.engine.workers import Attempt, Delta, Report
 from agentflow.engine.writer import Writer
 from agentflow.errors import (
@@ -19,11 +20,11 @@ from agentflow.errors import (
 )
 from agentflow.execution import happenings as hp
 from agentflow.execution.decide import decide
-from agentflow.execution.events import Event
+from agentflow.execution.events import TERMINAL_EXECUTION, Event
 from agentflow.execution.journal import Append, Recorded, Submission
 from agentflow.execution.keys import attempt_id
 from agentflow.execution.listener import Listener
-from agentflow.execution.state import ExecutionState, Step
+from agentflow.execution.state import Step
 from agentflow.execution.turn import (
     Abandon,
     Command,
@@ -35,9 +36,8 @@ from agentflow.execution.turn import (
     Gather,
     Wake,
 )
-from agentflow.execution.views import view
 from agentflow.nodes.base import NodeSet
-from agentflow.plan.plan import Field, PlanNode
+from agentflow.plan.plan import PlanNode
 
 Json = Any
 WITHDRAWN = "The database did not acknowledge its acceptance in time"
@@ -45,28 +45,6 @@ TURN = 500
 """Events after which a turn ends, though there is more that needs no worker."""
 LINGER_S = 30.0
 """How long an ended execution is kept for late results of its abandoned attempts."""
-
-
-class Owned:
-    """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable;
-    ``committed`` says that its row is, ``ended`` that its outcome is, ``withdrawn`` that its caller was
-    told it is not accepted."""
-
-    def __init__(self, state: ExecutionState, tenant: str) -> None:
-        self.state = state
-        self.tenant = tenant
-        self.next_seq = state.seq + 1
-        self.committed = state.seq > 0
-        self.ended = False
-        self.withdrawn = False
-        self.stream = Stream()
-        self.timers: dict[str, asyncio.TimerHandle] = {}
-        self.attempts: dict[str, tuple[str, int, int]] = {}
-        self.obeyed: set[int] = set()
-
-    @property
-    def id(self) -> str:
-        return self.state.execution_id
 
 
 class Scheduler:
@@ -80,7 +58,10 @@ class Scheduler:
         writer: Writer,
         send: Callable[[Attempt], None],
         abandon: Callable[[Sequence[str]], None],
+        leave: Callable[[Sequence[str]], None],
+        acknowledge: Callable[[Sequence[str]], None],
         refused: Callable[[str, AgentFlowError], None],
+        may_lead: Callable[[], bool],
         listeners: Sequence[Listener],
         accept_s: float,
         clock: Callable[[], float],
@@ -92,11 +73,15 @@ class Scheduler:
         self._writer = writer
         self._send = send
         self._abandon = abandon
+        self._leave = leave
+        self._acknowledge = acknowledge
         self._refused = refused
+        self._may_lead = may_lead
         self._listeners = listeners
         self._accept_s = accept_s
         self._evaluator = Evaluator(nodes, clock, chance)
         self._attempts: dict[str, Owned] = {}
+        self._holding: dict[str, Owned] = {}
         self._draining = False
 
     async def begin(self, owned: Owned, happening: hp.Accepted, submission: Submission) -> None:
@@ -125,22 +110,35 @@ class Scheduler:
             durable.cancel()
             raise StoreUnavailable() from None
 
-    def adopt(
-        self, owned: Owned, instead: hp.Happening | None = None, commands: tuple[int, ...] = ()
-    ) -> None:
-        """Go on with an execution where its journal ends, or let happen what is to happen instead."""
+    def enrol(self, owned: Owned) -> list[Attempt]:
+        """Expect reports about the attempts that a former owner left running; returns these."""
         self.owned[owned.id] = owned
+        running = [step for step in owned.state.steps.values() if step.status == "running"]
+        return [self._expect(owned, step) for step in running if step.key not in owned.state.items]
+
+    def adopt(
+        self,
+        owned: Owned,
+        found: frozenset[str],
+        instead: hp.Happening | None = None,
+        commands: tuple[int, ...] = (),
+    ) -> None:
+        """Go on with an execution where its journal ends, or let happen what is to happen instead.
+        ``found``: ids of the attempts that the workers still have."""
+        for key in [key for key in owned.attempts if key not in found]:
+            self._forget(owned, key)
+        owned.durability.stop()
         for listener in self._listeners:
             listener.on_adopted(owned.state.plan, owned.tenant, owned.id)
-        self._limit_execution(owned)
+        self.start_clock(owned)
         taken: dict[str, tuple[int, ...]] = {}
         for step in [step for step in owned.state.steps.values() if step.unfinished]:
             node = owned.state.node_of(step)
             self._limit_step(owned, node, step)
             taken[step.key] = self._evaluator.continuing(owned.state, node)
-        self.advance(
-            owned, instead or hp.TakenOver(at=self.clock(), taken=taken), commands=commands
-        )
+        adopted = frozenset(step for step, _, _ in owned.attempts.values())
+        taken_over = hp.TakenOver(at=self.clock(), taken=taken, adopted=adopted)
+        self.advance(owned, instead or taken_over, commands=commands)
 
     def advance(
         self,
@@ -166,40 +164,46 @@ class Scheduler:
         commands: tuple[int, ...] = (),
         then: Callable[[AgentFlowError | None], None] | None = None,
     ) -> None:
-        was_over = owned.state.over
         events, effects = self._closure(owned, pending)
         if pending:
             asyncio.get_running_loop().call_soon(self._next_turn, owned, pending)
-        if not events and not commands:
-            self._carry_out(owned, effects)
+        rows = owned.durability.rows(events)
+        if not rows and not commands:
+            self._lead(owned, effects)
+            if then is not None:
+                then(None)
             return
-        ended = owned.state.over and not was_over
+        ended = owned.state.over and any(isinstance(e, TERMINAL_EXECUTION) for e in events)
         append = Append(
             execution_id=owned.id,
             tenant=owned.tenant,
             first_seq=owned.next_seq,
-            events=tuple(events),
+            events=rows,
             accept=accept,
             outcome=outcome_of(owned.state) if ended else None,
             commands=commands,
         )
-        owned.next_seq += len(events)
+        owned.next_seq += len(rows)
+        owned.durability.number(append)
+        early, effects = owned.durability.split(effects, self._may_lead())
 
         def settle(error: AgentFlowError | None) -> None:
             if error is None and accept is not None and owned.withdrawn:
+                owned.durability.held.clear()
                 self._durable(owned, append, [])
                 self.advance(owned, hp.CancelAsked(at=self.clock(), reason=WITHDRAWN))
             elif error is None:
                 self._durable(owned, append, effects)
             else:
                 mine = self.owned.get(owned.id) is owned
-                self.drop(owned)
+                self.drop(owned, abandon=not isinstance(error, FencedOut))
                 if mine and accept is None and not isinstance(error, FencedOut):
                     self._refused(owned.id, error)
             if then is not None:
                 then(error)
 
         self._writer.put(append, settle)
+        self._carry_out(owned, early)
 
     def report(self, report: Report) -> None:
         """Take in what a worker says about an attempt."""
@@ -212,16 +216,25 @@ class Scheduler:
                 owned.stream.publish([TokenDelta(key, attempt, report.offset, report.text)])
             return
         self._forget(owned, report.id)
-        self.advance(owned, self._evaluator.report(owned.state, key, attempt, generation, report))
+
+        def settle(error: AgentFlowError | None) -> None:
+            if error is None:
+                self._acknowledge((report.id,))
+
+        happening = self._evaluator.report(owned.state, key, attempt, generation, report)
+        self.advance(owned, happening, then=settle)
         if owned.ended and not owned.attempts:
             self._let_go(owned)
 
-    def drop(self, owned: Owned) -> None:
-        """This execution is no longer ours: forget it, whatever it waits for."""
+    def drop(self, owned: Owned, *, abandon: bool = False) -> None:
+        """This execution is no longer ours: forget it, whatever it waits for. Its attempts go on, for
+        the next owner to adopt, unless they are to be abandoned."""
         owned.stream.end()
         if self.owned.get(owned.id) is not owned:
             return
-        self._abandon(list(owned.attempts))
+        mine = set(owned.attempts if abandon else owned.durability.unknown(owned.attempts))
+        self._abandon(list(mine))
+        self._leave([key for key in owned.attempts if key not in mine])
         self._let_go(owned)
         if not owned.ended:
             for listener in self._listeners:
@@ -261,6 +274,7 @@ class Scheduler:
     def _durable(self, owned: Owned, append: Append, effects: list[Any]) -> None:
         """The events are committed: tell those who listen, then let the released steps leave."""
         owned.committed = True
+        owned.durability.committed(append)
         recorded = [
             Recorded(append.first_seq + offset, event) for offset, event in enumerate(append.events)
         ]
@@ -269,10 +283,23 @@ class Scheduler:
             for listener in self._listeners:
                 listener.on_events(owned.state.plan, owned.tenant, owned.id, recorded)
         if append.accept is not None and not owned.state.over and self.owned.get(owned.id) is owned:
-            self._limit_execution(owned)
+            self.start_clock(owned)
         self._carry_out(owned, effects)
         if append.outcome is not None:
             self._ended(owned)
+
+    def _lead(self, owned: Owned, effects: list[Command]) -> None:
+        """Carry out effects that no event stands for, now or as soon as something may run ahead."""
+        self._carry_out(owned, owned.durability.hold(effects, self._may_lead()))
+        if owned.durability.held:
+            self._holding[owned.id] = owned
+
+    def catch_up(self) -> None:
+        """Something was committed, or the lease is ours again: what was held back may leave."""
+        for owned in list(self._holding.values()) if self._may_lead() else ():
+            if owned.durability.may_lead():
+                del self._holding[owned.id]
+                self._carry_out(owned, owned.durability.let_go())
 
     def _carry_out(self, owned: Owned, effects: list[Any]) -> None:
         if self.owned.get(owned.id) is not owned:  # dropped while its events were on their way
@@ -288,42 +315,32 @@ class Scheduler:
                 )
 
     def _dispatch(self, owned: Owned, command: Dispatch) -> None:
-        state = owned.state
-        step = state.steps[command.step]
+        step = owned.state.steps[command.step]
         current = (step.attempt, step.generation) == (command.attempt, command.generation)
-        if step.status != "running" or not current or self._draining:
-            return
-        node = state.plan.nodes[command.node]
-        key = attempt_id(owned.id, command.step, command.generation, command.attempt)
-        owned.attempts[key] = (command.step, command.attempt, command.generation)
-        self._attempts[key] = owned
-        timeout_s = self._limit_step(owned, node, step)
-        self._send(
-            Attempt(
-                id=key,
-                tenant=owned.tenant,
-                execution_id=owned.id,
-                step=command.step,
-                attempt=command.attempt,
-                generation=command.generation,
-                epoch=self.epoch,
-                node=node,
-                view=view(state, node),
-                fields=_fields_of(state, node),
-                sources=tuple(state.plan.source(source) for source in node.sources),
-                timeout_s=timeout_s,
-            )
-        )
+        if step.status == "running" and current and not self._draining:
+            self._limit_step(owned, owned.state.plan.nodes[command.node], step)
+            self._send(self._expect(owned, step))
 
-    def _limit_step(self, owned: Owned, node: PlanNode, step: Step) -> float | None:
-        """Arm the step's limit once; returns the seconds left of it."""
+    def _expect(self, owned: Owned, step: Step) -> Attempt:
+        """The current attempt of a step, whose report is to be taken in from now on."""
+        node = owned.state.node_of(step)
+        key = attempt_id(owned.id, step.key, step.generation, step.attempt)
+        owned.attempts[key] = (step.key, step.attempt, step.generation)
+        self._attempts[key] = owned
+        return owned.attempt(key, step, self.epoch, self._left(node, step))
+
+    def _left(self, node: PlanNode, step: Step) -> float | None:
+        """Seconds left of a step's limit."""
         if node.timeout_s is None:
             return None
-        left = max(0.0, step.started_at + node.timeout_s - self.clock())
+        return max(0.0, step.started_at + node.timeout_s - self.clock())
+
+    def _limit_step(self, owned: Owned, node: PlanNode, step: Step) -> None:
+        """Arm the step's limit, once."""
+        left = self._left(node, step)
         name = f"limit {step.key}"
-        if name not in owned.timers:
+        if left is not None and name not in owned.timers:
             self._later(owned, name, left, self._step_limit, owned, step.key, step.generation)
-        return left
 
     def _step_limit(self, owned: Owned, key: str, generation: int) -> None:
         taken = self._evaluator.continuing(owned.state, owned.state.node_of(owned.state.steps[key]))
@@ -331,7 +348,8 @@ class Scheduler:
             owned, hp.StepLimit(at=self.clock(), step=key, generation=generation, taken=taken)
         )
 
-    def _limit_execution(self, owned: Owned) -> None:
+    def start_clock(self, owned: Owned) -> None:
+        """Arm the limit of an execution; it counts from acceptance, or from an operator's retry."""
         left = owned.state.clock_at + owned.state.plan.settings.timeout_s - self.clock()
         self._later(owned, "limit", max(0.0, left), self._execution_limit, owned)
 
@@ -373,15 +391,10 @@ class Scheduler:
             timer.cancel()
         for key in list(owned.attempts):
             self._forget(owned, key)
+        self._holding.pop(owned.id, None)
         if self.owned.get(owned.id) is owned:
             del self.owned[owned.id]
 
     def _forget(self, owned: Owned, key: str) -> None:
         owned.attempts.pop(key, None)
         self._attempts.pop(key, None)
-
-
-def _fields_of(state: ExecutionState, node: PlanNode) -> tuple[Field, ...]:
-    """The fields that a node reads or writes: what its worker needs to know of the state."""
-    names = dict.fromkeys([*(read.field for read in node.reads), node.output_key or ""])
-    return tuple(state.fields[name] for name in names if name in state.fields)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from agentflow.execution.journal import Recorded
+from agentflow.execution.events import TERMINAL_EXECUTION
+from agentflow.execution.journal import Journal, Recorded
 
 
 class TokenDelta(msgspec.Struct, frozen=True, tag=True):
@@ -64,3 +65,24 @@ class Stream:
 
     def __bool__(self) -> bool:
         return bool(self._queues)
+
+
+async def follow(
+    journal: Journal, execution_id: str, after: int, stream: Stream | None
+) -> AsyncIterator[Sequence[StreamItem]]:
+    """Durable events past ``after``, then what the stream brings; it ends with it."""
+    queue = stream.subscribe() if stream is not None else None
+    try:
+        past = await journal.read(execution_id, after)
+        if past:
+            yield past
+            after = past[-1].seq
+        if queue is None or (past and isinstance(past[-1].event, TERMINAL_EXECUTION)):
+            return
+        while (items := await queue.get()) is not None:
+            fresh = [item for item in items if not isinstance(item, Recorded) or item.seq > after]
+            if fresh:
+                yield fresh
+    finally:
+        if stream is not None and queue is not None:
+            stream.unsubscribe(queue)

@@ -91,8 +91,23 @@ class Workers(Protocol):
         """Ask that these attempts stop; best effort, idempotent."""
         ...
 
+    def leave(self, attempt_ids: Sequence[str]) -> None:
+        """These are no longer ours: where another owner can reach them they go on, and their reports are
+        kept for it; where none can they stop."""
+        ...
+
+    async def adopt(self, attempts: Sequence[Attempt]) -> frozenset[str]:
+        """Take over attempts of a former owner that still run, or whose report was kept: from now on
+        they are reported here. The ids of those; the others are lost."""
+        ...
+
+    def acknowledge(self, attempt_ids: Sequence[str]) -> None:
+        """What was reported of these attempts is durable: it need not be kept for another owner."""
+        ...
+
     async def close(self) -> None:
-        """Stop receiving; in-process attempts are cancelled."""
+        """Stop receiving. Attempts in this process are cancelled; those elsewhere go on, and are kept a
+        while for whoever adopts them."""
         ...
 
 
@@ -229,6 +244,15 @@ class InProcessWorkers:
             task = self._tasks.get(attempt_id)
             if task is not None:
                 task.cancel()
+
+    def leave(self, attempt_ids: Sequence[str]) -> None:
+        self.cancel(attempt_ids)  # no other process can reach them
+
+    async def adopt(self, attempts: Sequence[Attempt]) -> frozenset[str]:
+        return frozenset(attempt.id for attempt in attempts if attempt.id in self._tasks)
+
+    def acknowledge(self, attempt_ids: Sequence[str]) -> None:
+        """Nothing is kept: whoever takes over cannot reach this process."""
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import msgspec
+
 from agentflow.errors import AgentFlowError, Conflict, FencedOut, StoreError, StoreUnavailable
 from agentflow.execution.events import encode
 from agentflow.execution.journal import Append, Journal
@@ -23,8 +25,11 @@ Entry = tuple[Append, Settle]
 
 log = logging.getLogger(__name__)
 
+_as_json = msgspec.json.Encoder().encode
+
 LANES = 2
 MAX_EVENTS = 200
+MAX_BYTES = 8_000_000
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -55,7 +60,7 @@ class Writer:
 
     def put(self, append: Append, settle: Settle) -> None:
         """Queue an append; ``settle`` is called when it is durable, or never will be."""
-        lane = zlib.crc32(append.execution_id.encode()) % LANES
+        lane = _lane_of(append.execution_id)
         self._queues[lane].append((append, settle))
         self._idle[lane].clear()
         self._wake[lane].set()
@@ -81,43 +86,61 @@ class Writer:
             wake.clear()
             while queue:
                 batch = _take(queue)
+                first = batch[0][0].execution_id
                 try:
-                    await self._commit(batch)
+                    refused = await self._commit(batch)
                 except asyncio.CancelledError:
                     _settle(batch, FencedOut("The coordinator has stopped"))
                     raise
+                if refused is not None:
+                    self._refuse_rest([], first, refused)
                 _survive(self._on_committed)
             idle.set()
 
     async def _commit(
         self, batch: list[Entry], may_regain: bool = True, again: bool = False
-    ) -> None:
+    ) -> AgentFlowError | None:
         """Bring a batch to its end: durable, or refused one by one. ``again``: some of it may have
-        been sent before."""
+        been sent before. Returns why a single append was refused."""
         try:
             await self._append(batch, again)
         except FencedOut as error:
             if may_regain and not await self._owned(batch):
                 await self._regain()
-                await self._commit(batch, may_regain=False, again=True)
-            else:
-                await self._refuse(batch, error, may_regain)
+                return await self._commit(batch, may_regain=False, again=True)
+            return await self._refuse(batch, error, may_regain)
         except AgentFlowError as error:
-            await self._refuse(batch, error, may_regain)
+            return await self._refuse(batch, error, may_regain)
         except Exception as error:  # what one execution holds must not stop all the others
             log.exception("append_failed")
             refusal = StoreError(f"The journal cannot hold it: {type(error).__name__}: {error}")
-            await self._refuse(batch, refusal, may_regain)
-        else:
-            _settle(batch, None)
+            return await self._refuse(batch, refusal, may_regain)
+        _settle(batch, None)
+        return None
 
-    async def _refuse(self, batch: list[Entry], error: AgentFlowError, may_regain: bool) -> None:
+    async def _refuse(
+        self, batch: list[Entry], error: AgentFlowError, may_regain: bool
+    ) -> AgentFlowError | None:
         """A batch is refused whole for the sake of one: find out which."""
         if len(batch) == 1:
             _settle(batch, error)
+            return error
         while batch:
-            await self._commit([batch[0]], may_regain, again=True)
+            execution_id = batch[0][0].execution_id
+            refused = await self._commit([batch[0]], may_regain, again=True)
             del batch[0]
+            if refused is not None:
+                self._refuse_rest(batch, execution_id, refused)
+        return None
+
+    def _refuse_rest(self, batch: list[Entry], execution_id: str, error: AgentFlowError) -> None:
+        """What an execution did after a refused append is refused with it, in the batch and in the
+        queue: no row may ever stand behind a gap."""
+        for waiting in (batch, self._queues[_lane_of(execution_id)]):
+            rest = [entry for entry in waiting if entry[0].execution_id == execution_id]
+            for entry in rest:
+                waiting.remove(entry)
+            _settle(rest, error)
 
     async def _append(self, batch: list[Entry], again: bool) -> None:
         """Append, waiting out a database that is away. What may have been committed without our
@@ -166,6 +189,10 @@ class Writer:
                 await asyncio.sleep(BACKOFF_S[-1])
 
 
+def _lane_of(execution_id: str) -> int:
+    return zlib.crc32(execution_id.encode()) % LANES
+
+
 def _settle(batch: list[Entry], error: AgentFlowError | None) -> None:
     """Tell everybody in the batch, once."""
     while batch:
@@ -181,10 +208,23 @@ def _survive(call: Callable[[], None]) -> None:
 
 
 def _take(queue: deque[Entry]) -> list[Entry]:
-    """The next transaction: at least one append, at most MAX_EVENTS events where there are several."""
+    """The next transaction: at least one append; at most MAX_EVENTS events and MAX_BYTES where there
+    are several."""
     batch = [queue.popleft()]
-    size = len(batch[0][0].events)
-    while queue and size + len(queue[0][0].events) <= MAX_EVENTS:
+    events = len(batch[0][0].events)
+    room = MAX_BYTES - _weight(batch[0][0]) if queue else 0
+    while queue and events + len(queue[0][0].events) <= MAX_EVENTS:
+        room -= _weight(queue[0][0])
+        if room < 0:
+            break
         batch.append(queue.popleft())
-        size += len(batch[-1][0].events)
+        events += len(batch[-1][0].events)
     return batch
+
+
+def _weight(append: Append) -> int:
+    """The bytes that an append takes to its transaction, about; what cannot be encoded leaves alone."""
+    try:
+        return len(_as_json((append.events, append.outcome, append.accept)))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return MAX_BYTES

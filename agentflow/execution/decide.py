@@ -73,9 +73,14 @@ def _accepted(turn: Turn, happening: hp.Accepted) -> None:
             content_hash=state.plan.content_hash,
             initial_state=happening.initial_state,
             metadata=happening.metadata,
+            forked_from=happening.forked_from,
         )
     )
     turn.emit(ev.ExecutionStarted(at=turn.at))
+    for event in happening.reused:
+        turn.emit(event)
+    if happening.reused:
+        _take_up(turn)
 
 
 def _finished(turn: Turn, happening: hp.Finished) -> None:
@@ -174,12 +179,13 @@ def _concluded(turn: Turn, happening: hp.Concluded) -> None:
 
 
 def _taken_over(turn: Turn, happening: hp.TakenOver) -> None:
-    """Go on where the journal ends: lost attempts are tried again, ready nodes released."""
+    """Go on where the journal ends: attempts that were not adopted are tried again, ready nodes
+    released."""
     state = turn.state
     for step in [step for step in state.steps.values() if step.unfinished]:
         if state.over:
             return
-        if step.key in state.items:
+        if step.key in state.items or step.key in happening.adopted:
             continue
         if step.status == "running":
             _broke(turn, lost(step, turn.at, happening.taken.get(step.key, ())))
@@ -200,6 +206,11 @@ def _retry_asked(turn: Turn, happening: hp.RetryAsked) -> None:
     _take_up(turn)
 
 
+def _release_asked(turn: Turn, happening: hp.ReleaseAsked) -> None:
+    if turn.state.status == "running":
+        turn.emit(ev.ExecutionResumed(at=turn.at, reason="release"))
+
+
 def _take_up(turn: Turn) -> None:
     """Look at every join anew: what the journal leaves pending is released by it."""
     take_up_items(turn)
@@ -218,5 +229,6 @@ _HANDLE: dict[type, Callable[[Turn, Any], None]] = {
     hp.CancelAsked: _cancel_asked,
     hp.TakenOver: _taken_over,
     hp.RetryAsked: _retry_asked,
+    hp.ReleaseAsked: _release_asked,
     hp.Concluded: _concluded,
 }

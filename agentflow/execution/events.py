@@ -70,13 +70,15 @@ class _StepBase(_Base, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExecutionCreated(_Base, frozen=True, kw_only=True, tag="execution.created"):
-    """Accepted: the caller has the id only after this is committed."""
+    """Accepted: the caller has the id only after this is committed. ``forked_from``: the execution whose
+    steps it begins with."""
 
     execution_id: str
     tenant: str
     content_hash: str
     initial_state: dict[str, Json]
     metadata: dict[str, Json] = {}
+    forked_from: str = ""
 
 
 class ExecutionStarted(_Base, frozen=True, kw_only=True, tag="execution.started"):
@@ -151,6 +153,7 @@ class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
 
     ``started_at`` and ``counted`` (as in step.started) are set for steps that run inside the
     coordinator, which have no step.started. ``stop``: this item of a map step met its ``until``.
+    ``reused_from``: the execution that did the step, where a fork took it over; nothing is billed again.
     """
 
     result: Json = None
@@ -161,6 +164,7 @@ class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
     started_at: float | None = None
     counted: tuple[int, ...] = ()
     stop: bool = False
+    reused_from: str = ""
 
 
 class StepFailed(_StepBase, frozen=True, kw_only=True, tag="step.failed"):

@@ -24,7 +24,8 @@ def broke(turn: Turn, happening: hp.Broke) -> None:
         late(turn, happening)
         return
     step = state.steps[happening.step]
-    pause = next_delay(state.node_of(step), step, happening.error, happening.jitter)
+    node, called = state.node_of(step), bool(happening.calls)
+    pause = next_delay(node, step, happening.error, happening.jitter, called=called)
     if pause is None:
         fail_step(turn, happening)
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+from agentflow.execution.events import ErrorInfo, Event, ModelCall, Worker
 
 Json = Any
 
@@ -20,11 +20,14 @@ class _Happening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(_Happening, frozen=True, kw_only=True):
-    """A caller's request to execute."""
+    """A caller's request to execute. ``reused``: completions and skips with which a fork begins, in
+    order; ``forked_from``: the execution they are from."""
 
     tenant: str
     initial_state: dict[str, Json]
     metadata: dict[str, Json] = {}
+    forked_from: str = ""
+    reused: tuple[Event, ...] = ()
 
 
 class Finished(_Happening, frozen=True, kw_only=True):
@@ -87,6 +90,10 @@ class RetryAsked(_Happening, frozen=True, kw_only=True):
     """An operator asked to go on from where the execution failed, timed out or was cancelled."""
 
 
+class ReleaseAsked(_Happening, frozen=True, kw_only=True):
+    """An operator let the execution out of quarantine; its new owner has taken it over."""
+
+
 class StepLimit(_Happening, frozen=True, kw_only=True):
     """A step has been open for its node's ``timeout_s``."""
 
@@ -106,10 +113,13 @@ class CancelAsked(_Happening, frozen=True, kw_only=True):
 
 
 class TakenOver(_Happening, frozen=True, kw_only=True):
-    """A new owner has folded the journal; attempts of the former owner are lost. ``taken``: step ->
-    edges to take when the loss ends it and its node continues after errors."""
+    """A new owner has folded the journal. ``adopted``: steps whose attempt it found running, or ended
+    with its report kept; attempts of the others are lost. ``taken``: step -> edges to take when the
+    loss ends it and its node continues after errors. ``released``: an operator let the execution out
+    of quarantine."""
 
     taken: dict[str, tuple[int, ...]] = {}
+    adopted: frozenset[str] = frozenset()
 
 
 class Concluded(_Happening, frozen=True, kw_only=True):
@@ -128,6 +138,7 @@ Happening = (
     | Expanded
     | Parked
     | RetryAsked
+    | ReleaseAsked
     | StepLimit
     | ExecutionLimit
     | CancelAsked

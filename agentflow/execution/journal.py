@@ -36,7 +36,11 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to execute: what the API hands to a coordinator. ``spec`` is the normalised spec."""
+    """A request to execute: what the API hands to a coordinator. ``spec`` is the normalised spec.
+
+    A fork says which execution it is ``forked_from``, and begins with the completions and skips that
+    it takes over from it (``reused``).
+    """
 
     execution_id: str
     tenant: str
@@ -47,6 +51,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     workflow_name: str | None = None
     priority: int = 3
     trace_id: str | None = None
+    forked_from: str = ""
+    reused: tuple[Event, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +98,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller's promise-by-insert (only ``cancel`` so far) that the owner turns into events."""
+    """A caller's promise-by-insert (``cancel``, ``retry``, ``release``) that the owner turns into
+    events."""
 
     id: int
     execution_id: str

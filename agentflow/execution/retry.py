@@ -31,12 +31,17 @@ def delay(policy: Retry, tries: int, jitter: float, after: float | None) -> floa
     return max(backoff, after or 0.0)
 
 
-def next_delay(node: PlanNode, step: Step, error: ErrorInfo, jitter: float) -> float | None:
-    """Seconds until the step is tried again, or None when it has failed for good."""
+def next_delay(
+    node: PlanNode, step: Step, error: ErrorInfo, jitter: float, *, called: bool = False
+) -> float | None:
+    """Seconds until the step is tried again, or None when it has failed for good. ``called``: a call of
+    the attempt was answered before another one failed, so something has happened."""
     if error.type == "WorkerLost":
         lost_for_good = node.effects == "once" or step.losses + 1 >= MAX_LOSSES
         return None if lost_for_good else 0.0
     pause = delay(node.retry, step.attempt, jitter, error.after)
+    if called and node.effects == "once":
+        return None
     if error.uncounted:
         pause = max(pause, MIN_UNCOUNTED_WAIT_S)
         return pause if step.waited_s + pause <= MAX_UNCOUNTED_WAIT_S else None

@@ -119,7 +119,8 @@ class ExecutionState:
     Notes of ``decide`` for its own turn of work, not folded, but rebuilt from the fold by another
     owner: ``touched`` (nodes whose join has news), ``released`` (nodes on their way -> edges that
     counted), ``evaluating`` (steps handed to the engine), ``ready`` (what ``max_parallel`` holds back:
-    rank, node, item).
+    rank, node, item). ``known`` is a note of the views: (node, field, loop) -> the field's value when
+    an iteration of the loop began, and the canonical position of that moment.
     """
 
     def __init__(self, plan: Plan, execution_id: str) -> None:
@@ -153,6 +154,7 @@ class ExecutionState:
         self.released: dict[int, tuple[int, ...]] = {}
         self.evaluating: set[str] = set()
         self.ready: list[tuple[int, int, int]] = []
+        self.known: dict[tuple[int, str, int], tuple[Json, tuple[int, ...]]] = {}
         self.fields = {field.name: field for field in plan.fields}
 
     @property

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from agentflow.execution.events import ModelCall
 from agentflow.execution.joins import failure_behind, past_of
@@ -160,39 +159,35 @@ def _value(state: ExecutionState, node: PlanNode, read: Read, past: int) -> Json
     """A field as a node sees it: what it began with, and what the steps in its past made of it."""
     value, since = _initial(state, read.field), ()  # type: tuple[Json, tuple[int, ...]]
     if node.loops and read.field not in _BILLED:
-        value, since = _before(state, node, read)
+        value, since = _before(state, node, read, past)
     return _folded(state, read.field, value, _steps(state, read.writers, past, since))
 
 
-def _before(state: ExecutionState, node: PlanNode, read: Read) -> tuple[Json, tuple[int, ...]]:
+def _before(
+    state: ExecutionState, node: PlanNode, read: Read, past: int
+) -> tuple[Json, tuple[int, ...]]:
     """A field as it was when the current iteration of the loops around a node began, and the canonical
-    position of that moment.
+    position of that moment; as it was in the very beginning where that is not in the node's past.
 
-    Each iteration goes on from the one before, so the cost of a step does not grow with their number.
+    Each iteration goes on from the one before, which does not change any more, so the cost of a step does
+    not grow with their number.
     """
-    known = _KNOWN.setdefault(state, {})
     value, since = _initial(state, read.field), ()  # type: tuple[Json, tuple[int, ...]]
     begin: tuple[int, ...] = ()
     for loop, rank in zip(node.loops, node.place, strict=False):
         begin += (rank, state.iterations[loop])
-        if state.iterations[loop] == 1:
+        carried = state.carried[loop]
+        if state.iterations[loop] == 1 or carried & ~past:
             continue
         key = (node.index, read.field, loop)
-        found = known.get(key)
+        found = state.known.get(key)
         if found is not None and found[1][:-1] == begin[:-1]:
             value, since = found
         if since != begin:
-            steps = _steps(state, read.writers, state.carried[loop], since)
+            steps = _steps(state, read.writers, carried, since)
             value, since = _folded(state, read.field, value, steps), begin
-            known[key] = value, since
+            state.known[key] = value, since
     return value, since
-
-
-_KNOWN: WeakKeyDictionary[
-    ExecutionState, dict[tuple[int, str, int], tuple[Json, tuple[int, ...]]]
-] = WeakKeyDictionary()
-"""State -> (node, field, loop) -> what :func:`_before` found last. Beside the state, as that is a fold
-of events and nothing else; steps of an iteration that has ended do not change."""
 
 
 def _initial(state: ExecutionState, name: str) -> Json:

@@ -8,8 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-import msgspec
-
 from agentflow.errors import (
     AgentFlowError,
     Conflict,
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
     from agentflow.access.model import Principal
     from agentflow.engine.door import Door
     from agentflow.engine.stream import StreamItem
+    from agentflow.flow.forking import Fork
+    from agentflow.flow.history import History
     from agentflow.plan.plan import Plan
     from agentflow.spec.check import Checked
     from agentflow.store.notices import Outcomes
@@ -157,29 +157,7 @@ class Flow:
         record = await store.execution(execution_id)
         if record.over:
             return record
-        return await self._folded(store, record)
-
-    async def _folded(self, store: TenantStore, record: ExecutionRecord) -> ExecutionRecord:
-        """An open execution with what its journal says so far: its partial state and steps."""
-        from agentflow.engine.outcome import steps_of
-        from agentflow.execution.fold import apply
-        from agentflow.execution.state import ExecutionState
-        from agentflow.execution.views import cost, executed, final_state, tokens
-
-        plan = self._plans.of(record.content_hash, await store.spec(record.content_hash))
-        state = ExecutionState(plan, record.id)
-        while recorded := await store.events(record.id, state.seq):
-            for entry in recorded:
-                apply(state, entry.event)
-        steps = executed(state)
-        return msgspec.structs.replace(
-            record,
-            final_state=final_state(state),
-            tokens_used=tokens(steps),
-            cost=cost(steps),
-            nodes_executed=len({step.node for step in steps}),
-            steps=steps_of(state),
-        )
+        return await self.history(tenant).record(record)
 
     async def list(
         self,
@@ -207,7 +185,8 @@ class Flow:
     ) -> AsyncIterator[Sequence[StreamItem]]:
         """Every durable event past ``after``, gap-free and in order, with token deltas in between.
 
-        Ends after the terminal event; survives the loss of the owner. Raises NotFound.
+        Ends after a terminal event that no operator's retry follows; survives the loss of the owner.
+        Raises NotFound.
         """
         store = self._store(tenant)
         await store.execution(execution_id)
@@ -216,23 +195,21 @@ class Flow:
             if recorded:
                 yield recorded
                 after = recorded[-1].seq
-                if isinstance(recorded[-1].event, TERMINAL_EXECUTION):
-                    return
                 continue
-            record = await store.execution(execution_id)
-            if record.over:
+            if await store.is_over(execution_id):
                 if not await store.events(execution_id, after):
                     return
                 continue
-            owner = record.owner
+            owner, ended = await store.owner_of(execution_id), False
             if owner is not None:
                 async for items in self._door.watch(owner, execution_id, after):
                     yield items
                     seqs = [item.seq for item in items if isinstance(item, Recorded)]
                     after = max([after, *seqs])
-                    if any(_ends(item) for item in items):
-                        return
-            await asyncio.sleep(FOLLOW_PAUSE_S)
+                    if ended := any(_ends(item) for item in items):
+                        break
+            if not ended:
+                await asyncio.sleep(FOLLOW_PAUSE_S)
 
     async def events(self, tenant: str, execution_id: str, after: int = 0) -> Sequence[Recorded]:
         """The first thousand durable events past ``after`` that exist now. Raises NotFound."""
@@ -251,6 +228,57 @@ class Flow:
             if record.owner is not None:
                 await self._door.nudge(record.owner, execution_id)
         return record
+
+    def history(self, tenant: str) -> History:
+        """Looks into the journals of the tenant's executions."""
+        from agentflow.flow.history import History
+
+        return History(self._store(tenant), self._plans)
+
+    async def fork(
+        self,
+        tenant: str,
+        execution_id: str,
+        from_node: str,
+        *,
+        state: dict[str, Json] | None = None,
+        document: Json = None,
+        preview: bool = False,
+    ) -> Fork:
+        """Begin a new execution that goes on from a node of another one, whose other steps it reuses.
+
+        ``state``: dotted path -> value, over the fields it began with; ``document``: another workflow
+        for it; ``preview``: say what would be reused, and begin nothing.
+        Raises NotFound, InvalidInput, SpecInvalid, NotSupported, StoreUnavailable.
+        """
+        from agentflow.flow.forking import fork
+
+        record = await self._store(tenant).execution(execution_id)
+        other = None if document is None else await self._compile_aside(document)
+        made = await fork(self.history(tenant), record, from_node, state or {}, other)
+        _check_input(made.plan, made.submission.spec, made.submission.initial_state)
+        if not preview:
+            await self._accept(made.submission)
+        return made
+
+    async def retry(self, tenant: str, execution_id: str) -> None:
+        """Let an execution go on from what failed, timed out or was cancelled; when this returns it is
+        open again, and the request is committed. Finished steps keep their results.
+
+        Raises NotFound, Conflict (its status does not allow it), StoreUnavailable.
+        """
+        await self._store(tenant).retry(execution_id)
+
+    async def release(self, tenant: str, execution_id: str, reason: str = "") -> None:
+        """Let a quarantined execution run again; when this returns the request is committed.
+
+        Raises NotFound, Conflict (it is not quarantined), StoreUnavailable.
+        """
+        await self._store(tenant).release(execution_id, reason)
+
+    async def is_over(self, tenant: str, execution_id: str) -> bool:
+        """Whether an execution has ended (an operator's retry may reopen it). Raises NotFound."""
+        return await self._store(tenant).is_over(execution_id)
 
     async def authenticate(self, presented: str) -> Principal:
         """Who presents this API key. Raises Unauthenticated, StoreUnavailable."""

@@ -75,11 +75,14 @@ async def open_coordinator(
     from agentflow.store.journal import PostgresJournal
     from agentflow.store.leases import heartbeat
     from agentflow.store.pool import open_pool
+    from agentflow.store.retention import Housekeeping
 
     dsn, closers = await open_database(settings)
     pool = await open_pool(dsn)
+    housekeeping = Housekeeping(pool, settings.retention_days_max, erasing=settings.retention)
 
     async def close() -> None:
+        await housekeeping.close()
         await notices.close()
         await pool.close()
         for closer in closers:

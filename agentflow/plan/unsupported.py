@@ -30,9 +30,6 @@ def unsupported_features(
 
 
 def _of_settings(settings: dict[str, Json]) -> Iterator[str]:
-    durability = settings.get("durability", "strict")
-    if durability != "strict":
-        yield f"settings.durability {durability!r} cannot be executed yet; use 'strict'"
     if settings.get("budget"):
         yield "settings.budget cannot be enforced yet; remove it"
 
@@ -55,8 +52,6 @@ def _of_node(spec: dict[str, Json], node: PlanNode) -> Iterator[str]:
         yield f"Node {node.id!r}: {feature} cannot be executed yet"
     if spec.get("cache"):
         yield f"Node {node.id!r}: 'cache' cannot be executed yet"
-    if node.effects == "once":
-        yield f"Node {node.id!r}: effects 'once' cannot be guaranteed yet"
 
 
 def _of_sources(node: PlanNode, sources: dict[str, PlanSource]) -> Iterator[str]:

@@ -13,15 +13,22 @@ from agentflow.execution.events import (
     Event,
     ExecutionResumed,
     ExecutionStarted,
+    ModelCall,
     StepCompleted,
+    StepLate,
     decode,
     encode,
     kind,
 )
-from agentflow.execution.journal import Append, Claimed, Command, Recorded
+from agentflow.execution.journal import Append, Claimed, Command, Recorded, Submission
 from agentflow.store import statements as sql
 from agentflow.store.pool import Connection, unavailable
 from agentflow.store.rows import execution_id, execution_uuid, seal, tenant_id, tenant_uuid, unseal
+
+RETENTION_DAYS = 90
+"""How long an execution is kept after its end, where its workflow does not say."""
+LONGEST_DAYS = 1_000_000
+"""More than that no calendar of the database holds."""
 
 
 class PostgresJournal:
@@ -79,6 +86,9 @@ class PostgresJournal:
         over = [append for append in batch if append.outcome]
         if over:
             await connection.execute(sql.OVER, *_outcome_columns(over), *_step_columns(over))
+        late = _late_rows(batch)
+        if late:
+            await connection.execute(sql.LATE, *_columns(late, 3))
 
     async def _append_events(self, connection: Connection, batch: Sequence[Append]) -> None:
         columns = _event_columns(batch)
@@ -203,7 +213,9 @@ def _clash(error: asyncpg.UniqueViolationError) -> StoreError | Conflict:
 def _has_more_than_events(append: Append) -> bool:
     if append.accept or append.outcome or append.commands:
         return True
-    return _started_at(append) is not None
+    return any(
+        isinstance(event, (ExecutionStarted, ExecutionResumed, StepLate)) for event in append.events
+    )
 
 
 def _started_at(append: Append) -> float | None:
@@ -250,9 +262,38 @@ def _accept_columns(accepted: Sequence[Append]) -> list[list[object]]:
                 submission.trace_id,
                 append.events[0].at,
                 _started_at(append),
+                _retention_days(submission),
             )
         )
-    return _columns(rows, 11)
+    return _columns(rows, 12)
+
+
+def _retention_days(submission: Submission) -> int:
+    settings = submission.spec.get("settings") or {}
+    return min(int(settings.get("retention_days", RETENTION_DAYS)), LONGEST_DAYS)
+
+
+def _late_rows(batch: Sequence[Append]) -> list[tuple[object, ...]]:
+    """What results that came after everything else have used: (execution, tokens, dollars).
+
+    An outcome in the same batch holds what came before it.
+    """
+    calls: dict[str, list[ModelCall]] = {}
+    for append in batch:
+        if append.outcome:
+            calls.pop(append.execution_id, None)
+            continue
+        for event in append.events:
+            if isinstance(event, StepLate):
+                calls.setdefault(append.execution_id, []).extend(event.calls)
+    return [
+        (
+            execution_uuid(execution),
+            sum(call.usage.total for call in made),
+            sum(call.cost for call in made),
+        )
+        for execution, made in calls.items()
+    ]
 
 
 def _outcome_columns(over: Sequence[Append]) -> list[list[object]]:

@@ -15,14 +15,15 @@ UPDATE coordinators SET lease_until = clock_timestamp() + make_interval(secs => 
  WHERE id = $1 AND epoch = $2 AND lease_until > clock_timestamp() RETURNING epoch"""
 
 _BURY = """
-UPDATE coordinators SET epoch = epoch + 1, lease_until = '-infinity' WHERE id IN (
+UPDATE coordinators SET epoch = epoch + 1, lease_until = '-infinity', ended_at = clock_timestamp()
+ WHERE id IN (
     SELECT id FROM coordinators
      WHERE lease_until < clock_timestamp() AND lease_until > '-infinity' AND id <> $1
        FOR UPDATE SKIP LOCKED)
 RETURNING id"""
 
 _BURY_EARLY = """
-UPDATE coordinators SET epoch = epoch + 1, lease_until = '-infinity'
+UPDATE coordinators SET epoch = epoch + 1, lease_until = '-infinity', ended_at = clock_timestamp()
  WHERE id = $1 AND epoch = $2 AND lease_until > '-infinity' RETURNING epoch"""
 
 

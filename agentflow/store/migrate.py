@@ -6,23 +6,27 @@ These functions block, with an event loop of their own: from asyncio call them i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from agentflow.errors import ConfigError
+from agentflow.store.pool import Connection as StoreConnection
 from agentflow.store.pool import connect, unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x6167656E74666C77
 """Advisory lock of the database: one process migrates at a time, the others wait."""
 
-HEAD = max(path.stem.split("_")[0] for path in (_FOLDER / "versions").glob("[0-9]*.py"))
+REVISIONS = frozenset(path.stem.split("_")[0] for path in (_FOLDER / "versions").glob("[0-9]*.py"))
+HEAD = max(REVISIONS)
 """The newest revision this AgentFlow knows. Revisions are numbers, counted up."""
 
 
@@ -35,14 +39,17 @@ async def _current(dsn: str) -> str | None:
     connection = await connect(dsn)
     try:
         with unavailable():
-            revision: str | None = await connection.fetchval(
-                "SELECT version_num FROM alembic_version"
-            )
-            return revision
-    except asyncpg.UndefinedTableError:
-        return None
+            return await revision_of(connection)
     finally:
         await connection.close()
+
+
+async def revision_of(connection: StoreConnection) -> str | None:
+    """As :func:`current`, on a connection that is open, also within its transaction."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return revision
 
 
 def upgrade(dsn: str) -> None:
@@ -53,14 +60,20 @@ def upgrade(dsn: str) -> None:
     found = current(dsn)
     if found == HEAD:
         return
-    if found is not None and found > HEAD:
-        raise ConfigError(
-            f"The database was brought to revision {found} by a newer AgentFlow; this one knows "
-            f"revisions up to {HEAD}: install the newer version"
-        )
+    if found is not None:
+        refuse_newer(found)
     from alembic import command
 
     asyncio.run(_migrate(dsn, lambda config: command.upgrade(config, "head")))
+
+
+def refuse_newer(revision: str) -> None:
+    """Raises ConfigError when this AgentFlow does not know the revision."""
+    if revision > HEAD:
+        raise ConfigError(
+            f"The database was brought to revision {revision} by a newer AgentFlow; this one knows "
+            f"revisions up to {HEAD}: install the newer version"
+        )
 
 
 def downgrade(dsn: str, steps: int = 1) -> None:
@@ -70,16 +83,54 @@ def downgrade(dsn: str, steps: int = 1) -> None:
     asyncio.run(_migrate(dsn, lambda config: command.downgrade(config, f"-{steps}")))
 
 
+async def rebuild(
+    dsn: str,
+    revision: str,
+    check: Callable[[asyncpg.Connection], Awaitable[None]],
+    fill: Callable[[asyncpg.Connection], Awaitable[None]],
+) -> None:
+    """Make the schema anew and fill it, in one transaction: on an error all is as it was.
+
+    ``check`` looks at what is there, if anything is, and raises to stop; then that is dropped, and
+    ``fill`` gets the schema of ``revision``, which is brought to HEAD afterwards. Raises as
+    :func:`upgrade`, and what the two raise.
+    """
+    from alembic import command
+
+    async with _transaction(dsn) as (connection, driver):
+        found = await revision_of(driver)
+        if found is not None:
+            refuse_newer(found)
+            await check(driver)
+            await connection.run_sync(
+                _with_config(lambda config: command.downgrade(config, "base"))
+            )
+        await connection.run_sync(_with_config(lambda config: command.upgrade(config, revision)))
+        await fill(driver)
+        await connection.run_sync(_with_config(lambda config: command.upgrade(config, "head")))
+
+
 async def _migrate(dsn: str, act: Callable[[Any], None]) -> None:
+    async with _transaction(dsn) as (connection, _):
+        await connection.run_sync(_with_config(act))
+
+
+def _with_config(act: Callable[[Any], None]) -> Callable[[Connection], None]:
     from alembic.config import Config
-    from sqlalchemy import NullPool, text
-    from sqlalchemy.ext.asyncio import create_async_engine
 
     def on_connection(connection: Connection) -> None:
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
         act(config)
+
+    return on_connection
+
+
+@contextlib.asynccontextmanager
+async def _transaction(dsn: str) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection]]:
+    """One transaction, seen through both libraries, that excludes everybody else's migration."""
+    from sqlalchemy import NullPool, text
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     async def open_connection() -> asyncpg.Connection:
         return await connect(dsn, timeout_s=600)
@@ -90,6 +141,10 @@ async def _migrate(dsn: str, act: Callable[[Any], None]) -> None:
     try:
         with unavailable():
             async with engine.begin() as connection:
-                await connection.run_sync(on_connection)
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                raw = await connection.get_raw_connection()
+                driver: asyncpg.Connection | None = raw.driver_connection
+                assert driver is not None
+                yield connection, driver
     finally:
         await engine.dispose()

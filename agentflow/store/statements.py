@@ -14,9 +14,11 @@ LEASE = """lease AS MATERIALIZED (
     SELECT 1 FROM coordinators
      WHERE id = $1 AND epoch = $2 AND lease_until > clock_timestamp() FOR SHARE)"""
 
+# The row of one long gone may have been removed: the clock makes its first epoch a new one again.
 ENTER = """
 INSERT INTO coordinators (id, epoch, lease_until)
-VALUES ($1, 1, clock_timestamp() + make_interval(secs => $2))
+VALUES ($1, extract(epoch FROM clock_timestamp())::bigint,
+        clock_timestamp() + make_interval(secs => $2))
 ON CONFLICT (id) DO UPDATE SET epoch = coordinators.epoch + 1, lease_until = excluded.lease_until
 RETURNING epoch"""
 
@@ -31,13 +33,14 @@ WITH spec AS (
     SELECT DISTINCT ON (t, h) t, h, s FROM unnest($3::uuid[], $4::text[], $5::bytea[]) AS r(t, h, s)
      ORDER BY t, h ON CONFLICT DO NOTHING)
 INSERT INTO executions (owner, owner_epoch, owned_at, execution_id, tenant_id, content_hash,
-    workflow_name, priority, initial_state, metadata, trace_id, status, created_at, started_at)
+    workflow_name, priority, initial_state, metadata, trace_id, status, created_at, started_at,
+    retention_days)
 SELECT $1, $2, clock_timestamp(), r.id, r.tenant, r.hash, r.name, r.priority, r.state, r.metadata,
        r.trace, CASE WHEN r.started IS NULL THEN 'pending' ELSE 'running' END,
-       to_timestamp(r.created), to_timestamp(r.started)
+       to_timestamp(r.created), to_timestamp(r.started), r.days
   FROM unnest($6::uuid[], $3::uuid[], $4::text[], $7::text[], $8::smallint[], $9::bytea[],
-              $10::bytea[], $11::text[], $12::float8[], $13::float8[])
-       AS r(id, tenant, hash, name, priority, state, metadata, trace, created, started)
+              $10::bytea[], $11::text[], $12::float8[], $13::float8[], $14::int[])
+       AS r(id, tenant, hash, name, priority, state, metadata, trace, created, started, days)
  ORDER BY r.id"""
 
 APPEND = f"""
@@ -77,7 +80,7 @@ WITH closed AS (
     UPDATE executions SET status = r.status, final_state = r.final_state, output = r.output,
            error = r.error, tokens_used = r.tokens, cost = r.cost, execution_time = r.seconds,
            nodes_executed = r.nodes, completed_at = to_timestamp(r.ended),
-           updated_at = clock_timestamp()
+           ended_at = clock_timestamp(), updated_at = clock_timestamp()
       FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[],
                   $7::float8[], $8::float8[], $9::int[], $10::float8[])
            AS r(id, status, final_state, output, error, tokens, cost, seconds, nodes, ended)
@@ -91,6 +94,13 @@ projected AS (
        SET position = excluded.position, status = excluded.status, details = excluded.details)
 SELECT pg_notify('agentflow_outcomes', 'exec_' || replace(id::text, '-', ''))
   FROM unnest($1::uuid[]) AS r(id)"""
+
+LATE = """
+UPDATE executions SET tokens_used = tokens_used + r.tokens, cost = executions.cost + r.cost,
+       updated_at = clock_timestamp()
+  FROM unnest($1::uuid[], $2::bigint[], $3::float8[]) AS r(id, tokens, cost)
+ WHERE execution_id = r.id AND status IN ('completed', 'failed', 'cancelled', 'timed_out')"""
+"""What came after the end; what came before it is part of the outcome."""
 
 ORPHANED = """
 WITH RECURSIVE owners AS (
@@ -166,7 +176,8 @@ SELECT id, execution_id, kind, payload FROM commands
  WHERE execution_id = ANY($1::uuid[]) ORDER BY id"""
 
 END_LEASE = """
-UPDATE coordinators SET lease_until = '-infinity' WHERE id = $1 AND epoch = $2"""
+UPDATE coordinators SET lease_until = '-infinity', ended_at = clock_timestamp()
+ WHERE id = $1 AND epoch = $2"""
 
 GIVE_UP = """
 UPDATE executions SET owner = NULL, owner_epoch = NULL, updated_at = clock_timestamp()

@@ -53,7 +53,8 @@ class TenantStore:
         self._tenant_key = tenant_uuid(tenant)
 
     async def execution(self, execution_id: str) -> ExecutionRecord:
-        """The execution's row; its ``steps`` are there once it is over. Raises NotFound."""
+        """The execution's row; its ``steps``, each in its newest generation, are there once it is over.
+        Raises NotFound."""
         key = execution_uuid(execution_id)
         with unavailable():
             row = await self._pool.fetchrow(
@@ -64,8 +65,9 @@ class TenantStore:
             if row is None:
                 raise NotFound("Execution not found")
             steps = await self._pool.fetch(
-                "SELECT details FROM steps WHERE execution_id = $1 AND tenant_id = $2 "
-                "ORDER BY position, generation",
+                "SELECT details FROM (SELECT DISTINCT ON (step) position, details FROM steps "
+                "WHERE execution_id = $1 AND tenant_id = $2 ORDER BY step, generation DESC) AS newest "
+                "ORDER BY position",
                 key,
                 self._tenant_key,
             )
@@ -82,6 +84,15 @@ class TenantStore:
         if sealed is None:
             raise NotFound("Workflow not found")
         return unseal(sealed)
+
+    async def is_over(self, execution_id: str) -> bool:
+        """Whether the execution has ended (an operator's retry may reopen it). Raises NotFound."""
+        return (await self._status(execution_id))["status"] in OVER
+
+    async def content_hash(self, execution_id: str) -> str:
+        """Names the document that the execution follows; see :meth:`spec`. Raises NotFound."""
+        found: str = (await self._status(execution_id))["content_hash"]
+        return found
 
     async def owner_of(self, execution_id: str) -> str | None:
         """The coordinator that owns the execution now, None when it was released. Raises NotFound."""
@@ -147,6 +158,17 @@ class TenantStore:
         """Ask that the execution be cancelled; False when it was over already. Raises NotFound."""
         return await commands.cancel(self._pool, self._tenant, execution_id, reason)
 
+    async def retry(self, execution_id: str) -> None:
+        """Ask that an execution goes on from what failed; it is open again when this returns.
+
+        Raises NotFound, Conflict (it did not fail, time out or get cancelled).
+        """
+        await commands.retry(self._pool, self._tenant, execution_id)
+
+    async def release(self, execution_id: str, reason: str = "") -> None:
+        """Let a quarantined execution run again. Raises NotFound, Conflict (it is not quarantined)."""
+        await commands.release(self._pool, self._tenant, execution_id, reason)
+
     async def wait_over(self, execution_id: str, timeout_s: float | None = None) -> bool:
         """Wait until the execution is over, at most ``timeout_s`` seconds; whether it is.
 
@@ -172,7 +194,8 @@ class TenantStore:
     async def _status(self, execution_id: str) -> asyncpg.Record:
         with unavailable():
             row = await self._pool.fetchrow(
-                "SELECT status, owner FROM executions WHERE execution_id = $1 AND tenant_id = $2",
+                "SELECT status, owner, content_hash FROM executions "
+                "WHERE execution_id = $1 AND tenant_id = $2",
                 execution_uuid(execution_id),
                 self._tenant_key,
             )

@@ -39,7 +39,12 @@ class Model:
         self.calls: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.arrived: dict[str, asyncio.Event] = {}
+        self.mended: dict[str, str] = {}
         self.url = ""
+
+    def mend(self, name: str, prompt: str = "say") -> None:
+        """From now on the prompt ``refuse NAME`` is answered as this one is."""
+        self.mended[name] = prompt
 
     def gate(self, name: str) -> asyncio.Event:
         """Set it to let calls whose prompt is ``wait NAME`` go on."""
@@ -54,6 +59,8 @@ class Model:
         prompt = body["messages"][-1]["content"]
         self.calls.append(prompt)
         verb, _, rest = prompt.partition(" ")
+        if verb == "refuse" and rest in self.mended:
+            verb, _, rest = self.mended[rest].partition(" ")
         if verb == "refuse":
             return JSONResponse({"error": {"message": "no such key"}}, 401)
         words = ["one ", "two ", "three"]

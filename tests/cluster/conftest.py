@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from ipaddress import ip_network
@@ -103,11 +104,39 @@ class Inbox:
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
+        self.keeps = False
+        self._workers: Any = None
+        self._sent: set[str] = set()
         self._moved = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def serve(self, workers: Any) -> None:
+        """Receive what these workers report, and acknowledge it, unless ``keeps``."""
+        self._workers, dispatch = workers, workers.dispatch
+
+        def remember(attempts: Sequence[Attempt]) -> None:
+            self._sent.update(attempt.id for attempt in attempts)
+            dispatch(attempts)
+
+        workers.dispatch = remember
+        workers.open(self.receive)
+
+    async def stop_all(self) -> None:
+        """Cancel what a test left running: workers outlive their coordinator."""
+        ended = {each.id for each in self.reports if not isinstance(each, Delta)}
+        left = self._sent - ended
+        self._workers.cancel(list(left))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10), self._moved:
+                await self._moved.wait_for(
+                    lambda: left <= {e.id for e in self.reports if not isinstance(e, Delta)}
+                )
+
     def receive(self, reports: Sequence[Report]) -> None:
         self.reports += reports
+        if self._workers is not None and not self.keeps:
+            ended = [each.id for each in reports if not isinstance(each, Delta)]
+            self._workers.acknowledge(ended)
         task = asyncio.get_running_loop().create_task(self._notify())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -143,8 +172,9 @@ async def workers(cluster: clusters.Cluster, inbox: Inbox) -> AsyncIterator[Any]
     from agentflow.distributed.dispatch import RayWorkers
 
     opened = RayWorkers(new_id("test"), f"{OPENERS}:open_performer", NAMESPACE)
-    opened.open(inbox.receive)
+    inbox.serve(opened)
     yield opened
+    await inbox.stop_all()
     await opened.close()
 
 

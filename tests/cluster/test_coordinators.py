@@ -177,6 +177,7 @@ async def test_execution_goes_on_when_its_coordinator_is_killed(flow: Flow) -> N
     assert record.status == "completed"
     assert seen[-1] == "execution.completed"
     assert prompts.count("short: why?") == 1
+    assert prompts.count("long: why?") == 1  # its worker lived on, and the next owner adopted it
     assert recovered_s < 15
     alive = await _until_alive(flow, 2)
     (back,) = [each for each in alive if each["id"] == killed["id"]]

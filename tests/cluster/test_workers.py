@@ -11,6 +11,7 @@ import pytest
 
 from agentflow.distributed.cluster import Cluster
 from agentflow.engine.workers import Done, Failed
+from agentflow.ids import new_id
 from agentflow.plan.plan import Resources
 from tests.cluster.conftest import NAMESPACE, OPENERS, Gate, Inbox, attempt, described
 
@@ -234,3 +235,26 @@ async def test_workers_of_two_coordinators_share_the_pools(
     assert (await done(inbox, mine)).worker.pid == (await done(others, theirs)).worker.pid
     assert [report.id for report in inbox.reports] == [mine.id]
     await second.close()
+
+
+async def test_attempts_of_a_coordinator_that_left_are_adopted_by_another(
+    workers: Any, inbox: Inbox, gate: Gate, cluster: Cluster
+) -> None:
+    """One still runs; the report of the other was never acknowledged."""
+    from agentflow.distributed.dispatch import RayWorkers
+
+    others = Inbox()
+    others.keeps = True
+    left = RayWorkers(new_id("test"), f"{OPENERS}:open_performer", NAMESPACE)
+    others.serve(left)
+    running, ended = attempt("gate", "adopted", port=gate.port), attempt("where")
+    left.dispatch([running, ended])
+    await gate.arrival("adopted")
+    await others.end(ended)
+    await left.close()
+    unknown = attempt("echo")
+    assert await workers.adopt([running, ended, unknown]) == {running.id, ended.id}
+    gate.tell("adopted", "mine now")
+    assert (await done(inbox, running)).result == "mine now"
+    assert (await done(inbox, ended)).result == others.reports[0].result
+    assert [report.id for report in others.reports] == [ended.id]

@@ -41,12 +41,20 @@ def test_values_are_parsed_and_lists_split():
         ("AGENTFLOW_COORDINATORS", "0"),
         ("AGENTFLOW_EGRESS_ALLOW", "10.0.0.0/99"),
         ("AGENTFLOW_LEASE_S", "-1"),
+        ("AGENTFLOW_RETENTION", "maybe"),
+        ("AGENTFLOW_RETENTION_DAYS_MAX", "0"),
         ("LOG_LEVEL", "loud"),
     ],
 )
 def test_wrong_value_is_refused_with_the_name_of_its_variable(variable, text):
     with pytest.raises(ConfigError, match=variable):
         load({variable: text})
+
+
+def test_retention_is_on_and_not_capped_unless_told():
+    assert (load({}).retention, load({}).retention_days_max) == (True, None)
+    told = load({"AGENTFLOW_RETENTION": "OFF", "AGENTFLOW_RETENTION_DAYS_MAX": "30"})
+    assert (told.retention, told.retention_days_max) == (False, 30)
 
 
 def test_lease_shorter_than_two_heartbeats_is_refused():

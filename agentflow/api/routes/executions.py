@@ -12,7 +12,6 @@ from agentflow.api.asked import asked, json_answer
 from agentflow.api.docs import BODY_CANCEL, SSE_ANSWER, answers
 from agentflow.api.views import accepted_body, event_body, execution_body, summary_body
 from agentflow.errors import NotFound
-from agentflow.execution.events import TERMINAL_EXECUTION
 from agentflow.execution.journal import ExecutionStatus
 from agentflow.ids import to_uuid
 
@@ -22,6 +21,8 @@ router = APIRouter(tags=["executions"])
 
 MAX_EVENTS = 1_000_000
 """No execution has more; a position beyond it never existed."""
+EVENT_PAGE = 1000
+"""Events in one JSON answer, at most."""
 _KINDS = ("lifecycle", "tokens", "logs")
 
 
@@ -60,7 +61,7 @@ async def list_executions(
 )
 async def get_execution(request: Request, execution_id: str) -> Response:
     """As it stands; a running one shows the steps so far."""
-    _check_id(execution_id)
+    check_id(execution_id)
     context = asked(request)
     return json_answer(execution_body(await context.flow.get(context.tenant, execution_id)))
 
@@ -85,7 +86,7 @@ async def events(
     context = asked(request)
     position = _position(request.headers.get("last-event-id") or after)
     wanted = _kinds(include)
-    _check_id(execution_id)
+    check_id(execution_id)
     if "text/event-stream" in request.headers.get("accept", ""):
         await context.flow.events(context.tenant, execution_id, MAX_EVENTS)  # raises NotFound
         items = context.flow.follow(context.tenant, execution_id, position)
@@ -97,18 +98,15 @@ async def events(
             comment_s=context.comment_s,
         )
         return sse.EventStream(frames, context.metrics.streams.inc)
+    over = await context.flow.is_over(context.tenant, execution_id)
     recorded = await context.flow.events(context.tenant, execution_id, position)
-    if recorded:
-        complete = isinstance(recorded[-1].event, TERMINAL_EXECUTION)
-    else:
-        complete = (await context.flow.get(context.tenant, execution_id)).over
     shown = recorded if "lifecycle" in wanted else []
     return json_answer(
         {
             "execution_id": execution_id,
             "events": [event_body(execution_id, item) for item in shown],
             "last_seq": recorded[-1].seq if recorded else position,
-            "complete": complete,
+            "complete": over and len(recorded) < EVENT_PAGE,
         }
     )
 
@@ -123,6 +121,15 @@ async def events(
 )
 async def cancel(request: Request, execution_id: str) -> Response:
     """The answer is a promise: the request to stop is committed, whatever fails afterwards."""
+    reason = await asked_reason(request)
+    context = asked(request)
+    check_id(execution_id)
+    record = await context.flow.cancel(context.tenant, execution_id, reason)
+    return json_answer(accepted_body(record.id, record.status), 200 if record.over else 202)
+
+
+async def asked_reason(request: Request) -> str:
+    """The ``reason`` of the body, if there is one. Raises Refusal (422)."""
     body = await bodies.optional_object(request)
     reason = body.get("reason") or ""
     if not isinstance(reason, str) or len(reason) > 1000:
@@ -130,13 +137,11 @@ async def cancel(request: Request, execution_id: str) -> Response:
             "reason must be text of at most 1000 characters",
             [problems.at("/reason", "must be text of at most 1000 characters")],
         )
-    context = asked(request)
-    _check_id(execution_id)
-    record = await context.flow.cancel(context.tenant, execution_id, reason)
-    return json_answer(accepted_body(record.id, record.status), 200 if record.over else 202)
+    return reason
 
 
-def _check_id(execution_id: str) -> None:
+def check_id(execution_id: str) -> None:
+    """Raises NotFound for what no execution can be called."""
     try:
         to_uuid(execution_id, "exec")
     except ValueError:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agentflow.engine.writer import MAX_EVENTS, Writer
 from agentflow.errors import Conflict, FencedOut, StoreError, StoreUnavailable
-from agentflow.execution.events import Event, ExecutionStarted
+from agentflow.execution.events import Event, ExecutionStarted, StepCompleted
 from agentflow.execution.journal import Append, Recorded
 
 
@@ -113,6 +113,18 @@ async def test_one_transaction_holds_at_most_the_limit_of_events():
     await harness.done()
     assert all(len(batch) * 50 <= MAX_EVENTS for batch in harness.journal.transactions)
     assert harness.journal.rows["a"] == 500
+
+
+async def test_one_transaction_holds_at_most_the_limit_of_bytes():
+    harness = Harness()
+    harness.journal.gate.clear()
+    megabytes = (3, 3, 3, 20, 1, 1)
+    for seq, size in enumerate(megabytes, 1):
+        event = StepCompleted(at=1.0, step="s", result="x" * (size * 1_000_000))
+        harness.put(Append(execution_id="a", tenant="t", first_seq=seq, events=(event,)))
+    harness.journal.gate.set()
+    await harness.done()
+    assert [len(batch) for batch in harness.journal.transactions] == [2, 1, 1, 2]
 
 
 async def test_append_larger_than_the_limit_still_leaves():

@@ -277,7 +277,7 @@ class Machine:
 
 def facts(state: ExecutionState) -> dict[str, Json]:
     """Everything that is folded; what ``decide`` notes for itself is left out."""
-    notes = {"plan", "touched", "released", "evaluating", "ready", "fields"}
+    notes = {"plan", "touched", "released", "evaluating", "ready", "known", "fields"}
     found = {name: value for name, value in vars(state).items() if name not in notes}
     found["steps"] = [_facts_of(step) for step in state.steps.values()]
     found["visits"] = {node: [step.key for step in found] for node, found in state.visits.items()}

@@ -233,7 +233,6 @@ def test_compile_names_nothing_unsupported_in_a_plain_workflow() -> None:
     ("change", "says"),
     [
         ({"cache": {"ttl_s": 1}}, "'cache'"),
-        ({"effects": "once"}, "'once'"),
         ({"metadata": {"source": ["small", "small"]}}, "chain of sources"),
         ({"metadata": {"source": "small", "race": True}}, "'race'"),
         ({"type": "image", "metadata": {"source": "pictures"}}, "type 'image'"),
@@ -255,7 +254,6 @@ def test_compile_names_unsupported_features_of_a_node(change: Json, says: str) -
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"settings": {"durability": "relaxed"}}, "durability 'relaxed'"),
         ({"settings": {"budget": {"max_tokens": 5}}}, "budget"),
         ({"queues": [LIMITED]}, "Queue 'q'"),
     ],
@@ -267,7 +265,7 @@ def test_compile_names_unsupported_features_of_the_workflow(change: Json, says: 
 
 def test_compile_ignores_settings_that_do_no_harm() -> None:
     document = triage(
-        settings={"retention_days": 3, "deadline_s": 9},
+        settings={"retention_days": 3, "deadline_s": 9, "durability": "relaxed"},
         queues=[{"id": "q", "from": "ask", "to": "route"}],
     )
     assert compiled(document).unsupported == ()

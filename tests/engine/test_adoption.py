@@ -1,0 +1,106 @@
+"""Attempts that outlive their coordinator: the next owner adopts them before it starts any."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agentflow.flow import open_nodes
+from agentflow.testing import FreeLease, MemoryJournal, MemoryStore, ScriptedWorkers, memory_engine
+from tests.crash.test_resume_from_every_prefix import DIAMOND, answer, submission
+from tests.engine.test_engine import ended, kinds, one
+
+
+def gated(gate: asyncio.Event, begun: asyncio.Event):
+    """Answers once the gate is open."""
+
+    async def reply(attempt):
+        begun.set()
+        await gate.wait()
+        return answer(attempt)
+
+    return reply
+
+
+async def test_running_attempt_is_adopted_and_not_made_again():
+    store, asked = MemoryStore(), submission(one())
+    gate, begun = asyncio.Event(), asyncio.Event()
+    workers = ScriptedWorkers(gated(gate, begun), kept=True)
+    first = memory_engine(store, workers, open_nodes())
+    await first.start()
+    await first.accept(asked)
+    await begun.wait()
+    await first.drain()
+    second = memory_engine(store, workers, open_nodes())
+    await second.start()
+    while not workers.adopted:
+        await asyncio.sleep(0)
+    gate.set()
+    outcome = await ended(store, asked.execution_id)
+    await second.close()
+    assert outcome.status == "completed"
+    assert len(workers.calls) == 1 and workers.cancelled == []
+    assert "step.retrying" not in kinds(store, asked.execution_id)
+
+
+async def test_result_that_nobody_heard_is_kept_for_the_next_owner():
+    store, asked = MemoryStore(), submission(one())
+    gate, begun = asyncio.Event(), asyncio.Event()
+    workers = ScriptedWorkers(gated(gate, begun), kept=True)
+    first = memory_engine(store, workers, open_nodes())
+    await first.start()
+    await first.accept(asked)
+    await begun.wait()
+    await first.drain()
+    await first.close()
+    gate.set()
+    while not workers._unheard:
+        await asyncio.sleep(0)
+    second = memory_engine(store, workers, open_nodes())
+    await second.start()
+    outcome = await ended(store, asked.execution_id)
+    await second.close()
+    assert outcome.status == "completed" and len(workers.calls) == 1
+    assert "step.retrying" not in kinds(store, asked.execution_id)
+
+
+async def test_coordinator_that_is_fenced_out_leaves_its_attempts_to_the_next_owner():
+    store, asked = MemoryStore(), submission(DIAMOND)
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    async def reply(attempt):
+        if attempt.step == "right":
+            begun.set()
+            await gate.wait()
+        return answer(attempt)
+
+    workers = ScriptedWorkers(reply, kept=True)
+    lease = FreeLease()
+    journal = MemoryJournal(store, lose_owner_after=5)
+    first = memory_engine(store, workers, open_nodes(), journal=journal, lease=lease)
+    await first.start()
+    await first.accept(asked)
+    await begun.wait()
+    second = memory_engine(store, workers, open_nodes())
+    await second.start()
+    while not workers.adopted:
+        await asyncio.sleep(0)
+    gate.set()
+    outcome = await ended(store, asked.execution_id)
+    await first.close()
+    await second.close()
+    assert outcome.status == "completed"
+    assert [call.step for call in workers.calls].count("right") == 1
+
+
+async def test_report_is_acknowledged_once_what_it_led_to_is_durable():
+    store, asked = MemoryStore(), submission(one())
+    workers = ScriptedWorkers(answer)
+    engine = memory_engine(store, workers, open_nodes())
+    await engine.start()
+    await engine.accept(asked)
+    await ended(store, asked.execution_id)
+    while not workers.acknowledged:
+        await asyncio.sleep(0)
+    await engine.close()
+    assert workers.acknowledged == [workers.calls[0].id]
+    assert kinds(store, asked.execution_id)[-1] == "execution.completed"

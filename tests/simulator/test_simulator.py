@@ -1,0 +1,121 @@
+"""Thousands of small worlds, each of one seed, in which everything goes wrong; and what must hold.
+
+Every other seed is a safety run, which ends in the middle of it; the others go on after the last fault
+and demand that every execution ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tests.simulator.builds import BROKEN, Build
+from tests.simulator.rules import Violation
+from tests.simulator.seeds import simulate
+from tests.soak import cases
+
+Json = Any
+ROOT = Path(__file__).parents[2]
+SEEDS = cases(2000)
+ENOUGH = 150
+"""Within so many seeds every broken build must be found out."""
+KNOWN = (
+    (r"accepted is durable: .* (withdrawn|not committed)", "a withdrawal meets another's answer"),
+    (r"nothing after the end: .* sent off|nothing committed is called", "a zombie sends off"),
+    (r"no inner errors: append_refused", "a refused acceptance refuses a take-over"),
+    (r"everything ends: ", "fenced by its own former epoch, an execution is let go"),
+)
+"""Promises that do not hold yet, each by what it looks like. They are rare."""
+RARE = 0.02
+FAULTS = (
+    "killed",
+    "hit between effects",
+    "frozen",
+    "database away",
+    "clock jumps",
+    "unanswered",
+    "unheard",
+    "limbo",
+    "reported again",
+    "attempts lost",
+    "adopted",
+    "cancelled",
+    "retried",
+    "fenced writes",
+)
+
+
+def test_no_rule_is_broken_whatever_goes_wrong():
+    met: Counter[str] = Counter()
+    broken, known = [], Counter[str]()
+    for line in judged(SEEDS):
+        if "met" in line:
+            met.update(line["met"])
+        else:
+            seed, text = line["seed"], line["broken"]
+            why = next((why for what, why in KNOWN if re.match(what, text)), None)
+            if why is not None:
+                known[why] += 1
+                continue
+            broken.append(f"{text}\n  replay: {sys.executable} -m tests.simulator {seed}")
+    print(f"{SEEDS} seeds:", dict(met.most_common()))
+    print(dict(known))
+    assert known.total() <= RARE * SEEDS
+    assert not broken, f"{len(broken)} of {SEEDS} seeds:\n" + "\n".join(broken[:5])
+    assert [fault for fault in FAULTS if not met[fault]] == [], "these never struck"
+
+
+def judged(seeds: int) -> Iterator[Json]:
+    """What becomes of the seeds, judged on every core."""
+    cores = len(os.sched_getaffinity(0))
+    bounds = [core * seeds // cores for core in range(cores + 1)]
+    judges = [start(f"{first}..{end - 1}") for first, end in pairwise(bounds)]
+    for judge in judges:
+        told, _ = judge.communicate()
+        assert judge.returncode == 0
+        yield from map(json.loads, told.splitlines())
+
+
+def start(what: str, hashing: str = "random") -> subprocess.Popen[str]:
+    environ = {key: text for key, text in os.environ.items() if not key.startswith("COVERAGE")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.simulator", what],
+        cwd=ROOT,
+        env={**environ, "PYTHONHASHSEED": hashing},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_each_broken_build_is_found_out():
+    found = {build.name: first(build) for build in BROKEN}
+    print()
+    for name, (seed, rule) in found.items():
+        print(f"{name:<36} {rule or 'NOT FOUND':<38} seed {seed}")
+    assert [name for name, (_, rule) in found.items() if rule is None] == []
+
+
+def first(build: Build) -> tuple[int, str | None]:
+    """The first seed whose world shows that a build is broken, and the rule that it breaks."""
+    for seed in range(ENOUGH):
+        try:
+            simulate(seed, build)
+        except Violation as violation:
+            if violation.rule in build.breaks:
+                return seed, violation.rule
+    return ENOUGH, None
+
+
+def test_seed_is_the_same_history_in_every_process():
+    replays = [start("8", hashing) for hashing in ("1", "2")]
+    one, other = (replay.communicate(timeout=60)[0] for replay in replays)
+    assert one == other
+    assert "no rule is broken" in one
