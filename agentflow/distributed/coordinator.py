@@ -235,7 +235,7 @@ class RayDoor:
         order = rendezvous(submission.execution_id, self._names)
         clock = asyncio.get_running_loop().time
         deadline = clock() + ROUNDS_S
-        unanswered = False
+        unanswered = refused = False
         while True:
             refusals: list[StoreUnavailable] = []
             for name in order:
@@ -243,10 +243,13 @@ class RayDoor:
                     if await self._offer(name, submission):
                         return
                 except Conflict:
+                    if refused:  # and who refused it may cancel it yet
+                        raise StoreUnavailable() from None
                     if unanswered:  # the one that gave no answer had committed it
                         return
                     raise
                 except StoreUnavailable as error:
+                    refused = True
                     refusals.append(error)
                 except (RayActorError, TimeoutError):
                     unanswered = True

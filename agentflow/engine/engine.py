@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from agentflow.engine.commands import CANCEL, RETRY, asked_by
+from agentflow.engine.commands import CANCEL, RETRY, accepted, asked_by, by_execution
 from agentflow.engine.durability import LOST
 from agentflow.engine.lease import Lease
 from agentflow.engine.outbox import Outbox
@@ -24,10 +24,10 @@ from agentflow.engine.scheduler import Scheduler
 from agentflow.engine.stream import StreamItem, follow
 from agentflow.engine.workers import Report, Workers
 from agentflow.engine.writer import Writer
-from agentflow.errors import AgentFlowError, Conflict, NotSupported, StoreUnavailable
+from agentflow.errors import AgentFlowError, Conflict, FencedOut, NotSupported, StoreUnavailable
 from agentflow.execution.events import ErrorInfo
 from agentflow.execution.fold import fold
-from agentflow.execution.happenings import Accepted, Concluded
+from agentflow.execution.happenings import Concluded
 from agentflow.execution.journal import Claimed, Command, Journal, Submission
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState
@@ -70,13 +70,13 @@ class Engine:
         self._on_close = on_close
         self._plans = Plans()
         self._writer = Writer(journal, self._flush, self._regain)
-        self._outbox = Outbox(workers, self._on_reports)
+        self._outbox = Outbox(workers, self._on_reports, lambda: lease.held and self._sure)
         self._scheduler = Scheduler(
             nodes=nodes,
             writer=self._writer,
             send=self._outbox.put,
             abandon=self._outbox.abandon,
-            leave=workers.leave,
+            leave=self._outbox.leave,
             acknowledge=workers.acknowledge,
             refused=self._on_refused,
             may_lead=lambda: self.available,
@@ -92,6 +92,7 @@ class Engine:
         self._accepting = False
         self._closing = False
         self._astray = False
+        self._sure = True
         self._hopeless: set[str] = set()
         self._refused: dict[str, AgentFlowError] = {}
 
@@ -124,21 +125,18 @@ class Engine:
         if not self.available:
             raise StoreUnavailable()
         plan = await self._plan(submission)
-        if submission.execution_id in self._scheduler.owned:
+        former = self._scheduler.owned.get(submission.execution_id)
+        if former is not None and (former.withdrawn or not former.committed):
+            raise StoreUnavailable()
+        if former is not None:
             raise Conflict(f"Execution {submission.execution_id} exists already")
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
         state = ExecutionState(plan, submission.execution_id)
         owned = Owned(state, submission.tenant)
-        happening = Accepted(
-            at=self._scheduler.clock(),
-            tenant=submission.tenant,
-            initial_state=submission.initial_state,
-            metadata=submission.metadata,
-            forked_from=submission.forked_from,
-            reused=submission.reused,
+        await self._scheduler.begin(
+            owned, accepted(submission, self._scheduler.clock()), submission
         )
-        await self._scheduler.begin(owned, happening, submission)
 
     async def _plan(self, asked: Submission | Claimed) -> Plan:
         """The plan of an execution; a large one is compiled beside the loop. Raises SpecInvalid."""
@@ -213,11 +211,14 @@ class Engine:
         keep what still names us, drop the rest."""
         seen = self._scheduler.epoch
         async with self._regaining:
-            while self._scheduler.epoch == seen and not self._closing:
+            self._sure = self._sure and self._scheduler.epoch != seen
+            while not self._sure and not self._closing:
                 self._accepting = False
                 try:
                     await self._enter()
                     await self._keep_what_is_ours()
+                    self._sure = True
+                    self._outbox.flush()
                     self._scheduler.catch_up()
                 except StoreUnavailable:
                     await asyncio.sleep(POLL_S / 4)
@@ -227,6 +228,8 @@ class Engine:
 
     async def _keep_what_is_ours(self) -> None:
         self._astray = True
+        for each in self._scheduler.owned.values():
+            each.doubted = not each.committed
         committed = [key for key, owned in self._scheduler.owned.items() if owned.committed]
         ours = await self._journal.owned(committed)
         for key in committed:
@@ -268,19 +271,20 @@ class Engine:
         """Executions that are to be taken over; first those that are ours but that nobody drives,
         where something went wrong between the claim and its take-over."""
         if self._astray:
-            known = [*self._scheduler.owned, *self._hopeless]
-            strays = await self._journal.strays(known, CLAIM_LIMIT)
-            strays = [stray for stray in strays if stray.execution_id not in self._scheduler.owned]
-            if strays:
+            self._astray = (
+                False  # before it is asked: what goes astray meanwhile is looked for again
+            )
+            driven = self._scheduler.owned
+            found = await self._journal.strays([*driven, *self._hopeless], CLAIM_LIMIT)
+            if strays := [stray for stray in found if stray.execution_id not in driven]:
+                self._astray = True
                 return strays
-            self._astray = False
         return await self._journal.claim(CLAIM_LIMIT)
 
     async def _take_over_all(self, orphans: Sequence[Claimed]) -> None:
-        commands = await self._journal.commands([orphan.execution_id for orphan in orphans])
-        waiting: dict[str, list[Command]] = {}
-        for command in commands:
-            waiting.setdefault(command.execution_id, []).append(command)
+        waiting = by_execution(
+            await self._journal.commands([orphan.execution_id for orphan in orphans])
+        )
         folded: list[tuple[Owned, Sequence[Command]]] = []
         for orphan in orphans:
             asked: Sequence[Command] = waiting.get(orphan.execution_id, ())
@@ -353,11 +357,14 @@ class Engine:
 
     def _on_refused(self, execution_id: str, error: AgentFlowError) -> None:
         """The journal cannot hold what an execution did next: it is to fail where its journal ends."""
-        log.error("append_refused", extra={"execution_id": execution_id, "error": error.message})
-        if execution_id not in self._hopeless:
+        if not isinstance(error, FencedOut):  # that may have been a former epoch of our own
+            extra = {"execution_id": execution_id, "error": error.message}
+            log.error("append_refused", extra=extra)
+            if execution_id in self._hopeless:
+                return
             self._refused[execution_id] = error
-            self._astray = True
-            self._nudged.set()
+        self._astray = True
+        self._nudged.set()
 
     async def _obey_commands(self) -> None:
         ours = [key for key, owned in self._scheduler.owned.items() if not owned.state.over]

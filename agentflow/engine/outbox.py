@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentflow.engine.workers import Attempt, Failed, OnReports, Workers
 from agentflow.execution.events import ErrorInfo, Worker
 
 
 class Outbox:
-    """One coordinator's. Every attempt that was put in is dispatched, or reported as cancelled."""
+    """One coordinator's. Every attempt that was put in is dispatched, or reported as cancelled, or left to
+    the next owner. ``may_send``: whether the lease is ours, looked at right before the workers are told:
+    a coordinator that was paused may have been given up meanwhile, and its steps done by another."""
 
-    def __init__(self, workers: Workers, on_reports: OnReports) -> None:
+    def __init__(
+        self, workers: Workers, on_reports: OnReports, may_send: Callable[[], bool]
+    ) -> None:
         self._workers = workers
         self._on_reports = on_reports
+        self._may_send = may_send
         self._waiting: dict[str, Attempt] = {}
 
     def put(self, attempt: Attempt) -> None:
@@ -25,8 +30,8 @@ class Outbox:
         self._waiting[attempt.id] = attempt
 
     def flush(self) -> None:
-        """Send off what waits, now."""
-        if self._waiting:
+        """Send off what waits, now; or keep it until the lease is ours again."""
+        if self._waiting and self._may_send():
             attempts, self._waiting = list(self._waiting.values()), {}
             self._workers.dispatch(attempts)
 
@@ -36,6 +41,10 @@ class Outbox:
         if unsent:
             asyncio.get_running_loop().call_soon(self._withdrawn, unsent)
         self._workers.cancel([key for key in attempt_ids if key not in unsent])
+
+    def leave(self, attempt_ids: Sequence[str]) -> None:
+        """These are no longer ours; those that have not left never will."""
+        self._workers.leave([k for k in attempt_ids if self._waiting.pop(k, None) is None])
 
     def _withdrawn(self, attempt_ids: Sequence[str]) -> None:
         error = ErrorInfo("Cancelled", "The attempt was cancelled before it left")

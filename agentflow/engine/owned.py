@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from agentflow.engine.durability import Durability
 from agentflow.engine.stream import Stream
 from agentflow.engine.workers import Attempt
+from agentflow.errors import AgentFlowError
 from agentflow.execution.state import ExecutionState, Step
 from agentflow.execution.views import view
 from agentflow.plan.plan import Field, PlanNode
@@ -15,7 +17,8 @@ from agentflow.plan.plan import Field, PlanNode
 class Owned:
     """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable;
     ``committed`` says that its row is, ``ended`` that its outcome is, ``withdrawn`` that its caller was
-    told it is not accepted."""
+    told it is not accepted, ``doubted`` that it was not committed yet when we entered again: should it
+    turn out to be, it may be another's already."""
 
     def __init__(self, state: ExecutionState, tenant: str) -> None:
         self.state = state
@@ -25,6 +28,7 @@ class Owned:
         self.committed = state.seq > 0
         self.ended = False
         self.withdrawn = False
+        self.doubted = False
         self.stream = Stream()
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.attempts: dict[str, tuple[str, int, int]] = {}
@@ -57,3 +61,17 @@ def _fields_of(state: ExecutionState, node: PlanNode) -> tuple[Field, ...]:
     """The fields that a node reads or writes: what its worker needs to know of the state."""
     names = dict.fromkeys([*(read.field for read in node.reads), node.output_key or ""])
     return tuple(state.fields[name] for name in names if name in state.fields)
+
+
+def settling(durable: asyncio.Future[None]) -> Callable[[AgentFlowError | None], None]:
+    """Ends a future with what the journal answers: None once it is durable, else why it never will be."""
+
+    def settle(error: AgentFlowError | None) -> None:
+        if durable.done():
+            return
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)
+
+    return settle

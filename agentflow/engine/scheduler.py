@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow.engine.evaluation import Evaluator
 from agentflow.engine.outcome import outcome_of
-from agentflow.engine.owned import Owned
+from agentflow.engine.owned import Owned, settling
 from agentflow.engine.stream import TokenDelta
 from agentflow.engine.workers import Attempt, Delta, Report
 from agentflow.engine.writer import Writer
@@ -88,25 +88,19 @@ class Scheduler:
         """Accept an execution; returns when it is committed.
 
         Raises what the journal refused with, and StoreUnavailable when it does not answer in time;
-        should the acceptance be committed after all, the execution is cancelled before it begins.
+        should the acceptance be committed after all, the execution is cancelled before it begins. Not if
+        we find out much too late: we were paused, and another coordinator may have answered for it.
         """
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def settle(error: AgentFlowError | None) -> None:
-            if durable.done():
-                return
-            if error is None:
-                durable.set_result(None)
-            else:
-                durable.set_exception(error)
-
+        loop = asyncio.get_running_loop()
+        durable: asyncio.Future[None] = loop.create_future()
+        too_late = loop.time() + 2 * self._accept_s
         self.owned[owned.id] = owned
-        self.advance(owned, happening, accept=submission, then=settle)
+        self.advance(owned, happening, accept=submission, then=settling(durable))
         try:
             async with asyncio.timeout(self._accept_s):
                 await asyncio.shield(durable)
         except TimeoutError:
-            owned.withdrawn = True
+            owned.withdrawn = loop.time() < too_late
             durable.cancel()
             raise StoreUnavailable() from None
 
@@ -192,12 +186,16 @@ class Scheduler:
                 owned.durability.held.clear()
                 self._durable(owned, append, [])
                 self.advance(owned, hp.CancelAsked(at=self.clock(), reason=WITHDRAWN))
+            elif error is None and accept is not None and owned.doubted:
+                self._durable(owned, append, [])
+                self.drop(owned)
+                self._refused(owned.id, FencedOut())
             elif error is None:
                 self._durable(owned, append, effects)
             else:
                 mine = self.owned.get(owned.id) is owned
                 self.drop(owned, abandon=not isinstance(error, FencedOut))
-                if mine and accept is None and not isinstance(error, FencedOut):
+                if mine and accept is None:
                     self._refused(owned.id, error)
             if then is not None:
                 then(error)

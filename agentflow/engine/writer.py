@@ -136,6 +136,10 @@ class Writer:
     def _refuse_rest(self, batch: list[Entry], execution_id: str, error: AgentFlowError) -> None:
         """What an execution did after a refused append is refused with it, in the batch and in the
         queue: no row may ever stand behind a gap."""
+        if isinstance(
+            error, Conflict
+        ):  # the id is another's: what stands behind it is not of this one
+            return
         for waiting in (batch, self._queues[_lane_of(execution_id)]):
             rest = [entry for entry in waiting if entry[0].execution_id == execution_id]
             for entry in rest:

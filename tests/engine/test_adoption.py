@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from agentflow.errors import FencedOut
 from agentflow.flow import open_nodes
-from agentflow.testing import FreeLease, MemoryJournal, MemoryStore, ScriptedWorkers, memory_engine
+from agentflow.testing import MemoryJournal, MemoryStore, ScriptedWorkers, memory_engine
 from tests.crash.test_resume_from_every_prefix import DIAMOND, answer, submission
 from tests.engine.test_engine import ended, kinds, one
 
@@ -19,6 +20,28 @@ def gated(gate: asyncio.Event, begun: asyncio.Event):
         return answer(attempt)
 
     return reply
+
+
+class Fenced(MemoryJournal):
+    """Once it is fenced out, nothing is its own, and there is nothing for it to claim."""
+
+    fenced = False
+
+    async def append(self, batch):
+        try:
+            await super().append(batch)
+        except FencedOut:
+            self.fenced = True
+            raise
+
+    async def owned(self, execution_ids):
+        return set() if self.fenced else await super().owned(execution_ids)
+
+    async def claim(self, limit):
+        return [] if self.fenced else await super().claim(limit)
+
+    async def strays(self, known, limit):
+        return [] if self.fenced else await super().strays(known, limit)
 
 
 async def test_running_attempt_is_adopted_and_not_made_again():
@@ -74,9 +97,7 @@ async def test_coordinator_that_is_fenced_out_leaves_its_attempts_to_the_next_ow
         return answer(attempt)
 
     workers = ScriptedWorkers(reply, kept=True)
-    lease = FreeLease()
-    journal = MemoryJournal(store, lose_owner_after=5)
-    first = memory_engine(store, workers, open_nodes(), journal=journal, lease=lease)
+    first = memory_engine(store, workers, open_nodes(), journal=Fenced(store, lose_owner_after=5))
     await first.start()
     await first.accept(asked)
     await begun.wait()

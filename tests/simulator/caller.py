@@ -23,7 +23,7 @@ class Caller:
         self._world, self._asked = world, asked
         self._refused = 0
         self._place = 0
-        self._unanswered = False
+        self._unanswered = self._doubted = False
         self._offer = 0
         self._waits_for: Process | None = None
         self._deadline = 0.0
@@ -74,6 +74,8 @@ class Caller:
         self._waits_for = None
         self._offer += 1
         key, world = self._asked.execution_id, self._world
+        if isinstance(error, Conflict) and self._doubted:
+            error = StoreUnavailable()
         if error is None or (isinstance(error, Conflict) and self._unanswered):
             self.over = True
             world.judge(world.rules.accepted, key)
@@ -82,6 +84,7 @@ class Caller:
             self.over = True
         elif isinstance(error, StoreUnavailable):
             self._refused += 1
+            self._doubted = True
             self._try()
         elif isinstance(error, TimeoutError):
             self._unanswered = True
