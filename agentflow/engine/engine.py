@@ -40,8 +40,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """Hints are hints: how often the journal itself is asked for orphans and commands."""
-CLAIM_LIMIT = 100
-DRAIN_S = 2.0
+CLAIM_LIMIT, DRAIN_S = 100, 2.0
 SMALL_SPEC = 50
 """Nodes of a spec that is compiled on the loop itself (some milliseconds)."""
 
@@ -234,8 +233,10 @@ class Engine:
         ours = await self._journal.owned(committed)
         for key in committed:
             owned = self._scheduler.owned.get(key)
-            if key not in ours and owned is not None and (owned.ended or not owned.state.over):
-                self._scheduler.drop(owned)
+            if key not in ours and owned is not None:
+                self._outbox.leave(list(owned.attempts))
+                if owned.ended or not owned.state.over:
+                    self._scheduler.drop(owned)
 
     async def _stop_tasks(self) -> None:
         tasks, self._tasks = self._tasks, []
