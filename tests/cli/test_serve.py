@@ -75,11 +75,12 @@ class Served:
         found = []
         for process in psutil.process_iter():
             try:
-                words = [*process.cmdline(), *process.environ().values()]
+                command = process.cmdline()
+                words = [*command, *process.environ().values()]
             except psutil.Error:
                 continue
             if process.pid != os.getpid() and any(mark in word for word in words for mark in marks):
-                found.append(f"{process.pid} {' '.join(process.cmdline())[:120]}")
+                found.append(f"{process.pid} {' '.join(command)[:120]}")
         return found
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
