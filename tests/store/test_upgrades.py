@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -30,15 +32,24 @@ BEFORE = """SELECT execution_id, status,
        ARRAY(SELECT step FROM journal j
               WHERE j.execution_id = e.execution_id AND kind = 'step.completed') AS done
   FROM executions e"""
+CREATED = "SELECT execution_id, payload FROM public.journal WHERE kind = 'execution.created'"
 STATE = "SELECT execution_id, status, final_state, tokens_used, cost FROM executions ORDER BY 1"
 
 
 async def load_dump(dsn: str, dump: Path, port: int | str = PORT) -> None:
-    """Fill an empty database; the provider of its executions listens on this port of loopback."""
+    """Fill an empty database; the provider of its executions listens on this port of loopback. They
+    were accepted just now: the clock of an open one has not run out, however old the dump is."""
     text = await asyncio.to_thread(dump.read_text)
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(text.replace(f"127.0.0.1:{PORT}", f"127.0.0.1:{port}"))
+        for row in await connection.fetch(CREATED):
+            event = {**json.loads(row["payload"]), "at": time.time()}
+            await connection.execute(
+                "UPDATE public.journal SET payload = $2 WHERE execution_id = $1 AND seq = 1",
+                row["execution_id"],
+                json.dumps(event).encode(),
+            )
     finally:
         await connection.close()
 
