@@ -12,7 +12,7 @@ help:
 	@echo "make check   only the fast, static part of it"
 	@echo "make setup   the environment in .venv (the others call it)"
 	@echo "make bench   the measurements behind the figures we give"
-	@echo "make soak    the slow tests in full"
+	@echo "make soak    the slow tests in full; with MINUTES=60 the fault campaign instead"
 	@echo "make clean   remove the environment, the data folder and every cache"
 
 setup:
@@ -31,8 +31,11 @@ bench: setup
 	@if [ -f benchmarks/run.py ]; then $(PY) benchmarks/run.py; \
 	else echo "There are no benchmarks in this version, so there are no figures to reproduce."; fi
 
+soak: export MINUTES := $(MINUTES)
 soak: setup
-	@AGENTFLOW_SOAK=1 $(PY) .ci/test.py
+	@if [ -n "$${MINUTES:-}" ]; then \
+	  $(PY) -m tests.campaign --minutes "$$MINUTES" --builds --report docs/guarantees.md; \
+	else AGENTFLOW_SOAK=1 $(PY) .ci/test.py; fi
 
 clean:
 	@.ci/clean

@@ -9,12 +9,14 @@ Everything that goes wrong on the way is raised as a step error.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore2
@@ -28,6 +30,10 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 SETTING = "AGENTFLOW_EGRESS_ALLOW"
 MAX_REDIRECTS = 3
+CREDENTIAL_HEADERS = "credential_headers"
+for _library in ("httpx2", "httpcore2"):
+    # Below this level they log addresses with their query, and headers with whatever is in them.
+    logging.getLogger(_library).setLevel(logging.WARNING)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -70,7 +76,9 @@ def client(
     """An HTTP client that obeys the policy; ``timeout`` in seconds bounds each whole exchange.
 
     Its calls raise ProviderRejected (refused by the policy or a cap), ConnectionFailed, CallTimeout
-    and ProviderUnavailable (broken or cut-off reply). Environment proxies are not used.
+    and ProviderUnavailable (broken or cut-off reply). Environment proxies are not used, cookies are
+    not kept. The extension :data:`CREDENTIAL_HEADERS` of a request names further headers that do not
+    follow a redirect to another origin.
     """
     caps = caps or Caps(total_s=timeout)
     transport = _Guard(policy, caps, resolve, verify)
@@ -80,6 +88,7 @@ def client(
         trust_env=False,
         follow_redirects=False,
         headers={"Accept-Encoding": "gzip"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
 
 
@@ -328,10 +337,12 @@ def _redirected(request: httpx2.Request, status: int, target: str, body: bytes) 
     if not keeps_method or not body:
         dropped.add("transfer-encoding")
     same_origin = _origin(request.url) == _origin(url)
+    secret = {name.lower() for name in request.extensions.get(CREDENTIAL_HEADERS, ())}
     headers = [
         (name, value)
         for name, value in request.headers.multi_items()
-        if name.lower() not in dropped and (same_origin or not _is_credential(name))
+        if name.lower() not in dropped
+        and (same_origin or not (_is_credential(name) or name.lower() in secret))
     ]
     return httpx2.Request(
         request.method if keeps_method else "GET",

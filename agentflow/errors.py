@@ -9,7 +9,7 @@ Messages are safe to show to the caller: they never hold a credential.
     |- NotSupported           valid, but this version cannot execute it
     |- NotFound, Conflict
     |- AccessError            Unauthenticated, Forbidden
-    |- StoreError             StoreUnavailable, FencedOut
+    |- StoreError             StoreUnavailable, FencedOut, BlobLost
     |- StepError              a node could not do its work
     |- ExecutionError         how an execution ended, for callers that wait
 """
@@ -83,6 +83,10 @@ class StoreUnavailable(StoreError):
 
 class FencedOut(StoreError):
     """Another coordinator owns the execution, or this one's lease has ended."""
+
+
+class BlobLost(StoreError):
+    """A large value is missing or damaged where it was kept."""
 
 
 class StepError(AgentFlowError):
@@ -184,6 +188,14 @@ class ContentFiltered(StepError):
 
 class ProviderRejected(StepError):
     """The provider refused the request."""
+
+
+class QueryRefused(StepError):
+    """The statement was refused before it was executed."""
+
+
+class QueryFailed(StepError):
+    """The database could not execute the statement."""
 
 
 class StepTimeout(StepError):

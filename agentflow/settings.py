@@ -25,6 +25,7 @@ class Settings:
 
     data_dir: Path
     database_url: str | None = None
+    blobs: str | None = None
     api_key: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -46,6 +47,7 @@ class Settings:
 ENV = {
     "data_dir": "AGENTFLOW_DATA_DIR",
     "database_url": "DATABASE_URL",
+    "blobs": "AGENTFLOW_BLOBS",
     "api_key": "API_KEY",
     "host": "AGENTFLOW_HOST",
     "port": "PORT",
@@ -88,6 +90,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 def _parse(name: str, variable: str, text: str) -> object:
     parsers = {
         "data_dir": lambda value: Path(value).expanduser().absolute(),
+        "blobs": _place,
         "port": _integer(0, 65535),
         "coordinators": _integer(1, 64),
         "local_model_threads": _integer(1, 256),
@@ -128,6 +131,11 @@ def _switch(text: str) -> bool:
     if text.lower() not in known:
         raise ValueError("expected on or off")
     return known[text.lower()]
+
+
+def _place(text: str) -> str:
+    """An address as it is; a folder absolute: other processes stand elsewhere."""
+    return text if "://" in text else str(Path(text).expanduser().absolute())
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -14,19 +15,31 @@ from typing import Any
 from agentflow.engine.engine import Engine
 from agentflow.engine.workers import Attempt, Done, Failed, OnReports, Report, describe
 from agentflow.errors import Conflict, FencedOut, StepError
-from agentflow.execution.events import Event, ModelCall, Worker
+from agentflow.execution.events import (
+    TERMINAL_STEP,
+    Event,
+    ExecutionResumed,
+    ExecutionWaiting,
+    ModelCall,
+    StepWaiting,
+    Worker,
+)
 from agentflow.execution.journal import (
     Append,
     Claimed,
     Command,
     Outcome,
     Recorded,
+    Snapshot,
     Submission,
 )
+from agentflow.execution.keys import wait_id
 from agentflow.nodes.base import NodeSet, StepResult
 
 Json = Any
 Answer = Callable[[Attempt], StepResult | Awaitable[StepResult]]
+AHEAD_S = 2.0
+"""How long before its time an execution that waits is taken up."""
 
 
 class MemoryStore:
@@ -36,8 +49,13 @@ class MemoryStore:
         self.events: dict[str, list[Event]] = defaultdict(list)
         self.submissions: dict[str, Submission] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.owners: dict[str, int] = {}
         self.commands: dict[int, Command] = {}
+        self.waits: dict[tuple[str, str], str] = {}
+        """(execution id, wait) -> open, answered or closed."""
+        self.resting: dict[str, float | None] = {}
+        """Executions that wait -> when they go on by themselves."""
         self.epoch = 0
         self.commits = 0
         self._moved = asyncio.Condition()
@@ -56,9 +74,65 @@ class MemoryStore:
                 self.outcomes[append.execution_id] = append.outcome
             for command in append.commands:
                 self.commands.pop(command, None)
+            self._note_waits(append)
         self.commits += 1
         async with self._moved:
             self._moved.notify_all()
+
+    def _note_waits(self, append: Append) -> None:
+        key = append.execution_id
+        for event in append.events:
+            if isinstance(event, StepWaiting):
+                self.waits[key, event.wait_id] = "open"
+            elif isinstance(event, ExecutionWaiting):
+                self.resting[key] = append.wake_at
+            elif isinstance(event, ExecutionResumed):
+                self.resting.pop(key, None)
+        for wait in append.closes:
+            if self.waits.get((key, wait)) == "open":
+                self.waits[key, wait] = "closed"
+
+    def open_waits(self) -> list[tuple[str, str]]:
+        """(execution id, wait) of those that may be answered."""
+        return [name for name, how in self.waits.items() if how == "open"]
+
+    def recall(self, submission: Submission, events: Sequence[Event]) -> None:
+        """Begin with this journal of an execution, which belongs to nobody."""
+        key = submission.execution_id
+        self.submissions[key] = submission
+        self.events[key] = list(events)
+        ended = [event for event in events if isinstance(event, TERMINAL_STEP)]
+        closes = tuple(wait_id(event.step, event.generation) for event in ended)
+        self._note_waits(
+            Append(execution_id=key, tenant="", first_seq=1, events=tuple(events), closes=closes)
+        )
+        self.resting.pop(key, None)
+
+    def answer(
+        self,
+        execution_id: str,
+        wait: str,
+        data: Json = None,
+        by: str = "test",
+        at: float | None = None,
+    ) -> None:
+        """Answer a wait, as a caller does; nudge the engine to have it heard at once.
+
+        Raises Conflict when it is not open.
+        """
+        if self.waits.get((execution_id, wait)) != "open":
+            raise Conflict()
+        self.waits[execution_id, wait] = "answered"
+        number = len(self.waits) + max(self.commands, default=1_000_000)
+        self.commands[number] = Command(
+            id=number,
+            execution_id=execution_id,
+            kind="signal",
+            payload={"data": data},
+            wait=wait,
+            by=by,
+            at=time.time() if at is None else at,
+        )
 
 
 class MemoryJournal:
@@ -111,19 +185,56 @@ class MemoryJournal:
     async def owned(self, execution_ids: Sequence[str]) -> set[str]:
         return {key for key in execution_ids if self.store.owners.get(key) == self.epoch}
 
-    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+    async def read(
+        self, execution_id: str, after: int = 0, limit: int | None = None
+    ) -> list[Recorded]:
         events = self.store.events[execution_id]
-        return [Recorded(seq, events[seq - 1]) for seq in range(after + 1, len(events) + 1)]
+        end = len(events) if limit is None else min(len(events), after + limit)
+        return [Recorded(seq, events[seq - 1]) for seq in range(after + 1, end + 1)]
+
+    async def snapshot(self, execution_id: str, format: str) -> Snapshot | None:
+        found = self.store.snapshots.get(execution_id)
+        ahead = found is not None and found.seq > len(self.store.events[execution_id])
+        return None if found is None or ahead or found.format != format else found
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> bool:
+        if self.store.owners.get(snapshot.execution_id) != self.epoch:
+            return False
+        self.store.snapshots[snapshot.execution_id] = snapshot
+        return True
 
     async def claim(self, limit: int) -> list[Claimed]:
         orphans = [
             key
             for key in self.store.submissions
-            if key not in self.store.outcomes and self.store.owners.get(key) != self.epoch
+            if key not in self.store.outcomes
+            and self.store.owners.get(key) != self.epoch
+            and self._wakes(key)
         ]
         for key in orphans[:limit]:
             self.store.owners[key] = self.epoch
         return [self._claimed(key) for key in orphans[:limit]]
+
+    def _wakes(self, key: str) -> bool:
+        """Whether an execution does not wait, or is to go on."""
+        if key not in self.store.resting:
+            return True
+        wake_at = self.store.resting[key]
+        asked = any(command.execution_id == key for command in self.store.commands.values())
+        return asked or (wake_at is not None and wake_at <= time.time() + AHEAD_S)
+
+    async def expire(self, waits: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        if any(self.store.owners.get(key) != self.epoch for key, _ in waits):
+            raise FencedOut()
+        answered = {wait for wait in waits if self.store.waits.get(wait) == "answered"}
+        self.store.waits.update((wait, "closed") for wait in waits if wait not in answered)
+        return answered
+
+    async def park(self, rests: Sequence[tuple[str, float | None]]) -> None:
+        for key, wake_at in rests:
+            if self.store.owners.get(key) == self.epoch and key in self.store.resting:
+                self.store.owners[key] = 0
+                self.store.resting[key] = wake_at
 
     async def strays(self, known: Sequence[str], limit: int) -> list[Claimed]:
         ours = [key for key, epoch in self.store.owners.items() if epoch == self.epoch]
@@ -245,6 +356,9 @@ class FreeLease:
 
     def start(self, epoch: int, on_lost: Callable[[], None]) -> None:
         self.held, self._on_lost = True, on_lost
+
+    def hold_still(self) -> None:
+        self.held = False
 
     def stop(self) -> None:
         self.held = False

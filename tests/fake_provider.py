@@ -30,12 +30,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 Json = Any
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came: ``headers`` with lower-case names, ``body`` parsed (None if not JSON)."""
+    """One request as it came: ``headers`` with lower-case names, ``body`` parsed (None if not JSON).
+    ``peer_port``: the port at which its sender has the connection."""
 
     method: str
     path: str
@@ -43,6 +46,7 @@ class Request:
     raw: bytes
     body: Json
     at: float
+    peer_port: int = 0
 
     @property
     def key(self) -> str | None:
@@ -63,6 +67,16 @@ class Request:
     @property
     def streams(self) -> bool:
         return bool((self.body or {}).get("stream"))
+
+
+def sender_of(request: Request) -> int:
+    """The process at the other end of a request's connection, on this machine."""
+    found = psutil.net_connections("tcp4")
+    return next(
+        each.pid
+        for each in found
+        if each.pid and each.laddr.port == request.peer_port and each.status == "ESTABLISHED"
+    )
 
 
 class Reply:
@@ -291,6 +305,12 @@ class FakeProvider:
             self._replies.extend(replies)
         return self
 
+    def forget(self) -> None:
+        """Begin anew: no requests so far, no replies to come."""
+        with self._changed:
+            self.requests.clear()
+            self._replies.clear()
+
     def wait_for(self, calls: int, timeout: float = 30.0) -> bool:
         """Whether so many requests have arrived, waiting for them up to ``timeout`` seconds."""
         with self._changed:
@@ -365,7 +385,8 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = None
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers, raw, body, time.time())
+        peer_port = self.client_address[1]
+        request = Request(self.command, self.path, headers, raw, body, time.time(), peer_port)
         provider = self.server.provider
         with provider.answering():
             reply = provider.took(request)
@@ -375,7 +396,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.closing.wait(reply.delay)
             reply.send(self, request)
 
-    do_GET = do_PUT = do_DELETE = do_HEAD = do_POST  # noqa: N815
+    do_GET = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = do_POST  # noqa: N815
 
     def send_json(self, status: int, body: Json, headers: dict[str, str] | None = None) -> None:
         self.send_body(status, json.dumps(body).encode(), "application/json", headers)

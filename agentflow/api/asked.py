@@ -16,10 +16,11 @@ from agentflow.telemetry.metrics import RequestMetrics
 
 @dataclass(frozen=True)
 class Asked:
-    """A request in context. ``tenant`` owns every row that it may see."""
+    """A request in context. ``tenant`` owns every row that it may see; ``principal`` is who asks."""
 
     flow: Flow
     tenant: str
+    principal: str
     metrics: RequestMetrics
     comment_s: float
 
@@ -30,6 +31,7 @@ def asked(request: Request) -> Asked:
     return Asked(
         flow=state.flow,
         tenant=request.state.principal.tenant,
+        principal=request.state.principal.name,
         metrics=state.metrics,
         comment_s=state.comment_s,
     )

@@ -69,6 +69,20 @@ BODY_CANCEL = _body(
     {"reason": "no longer needed"},
     required=False,
 )
+BODY_RESUME = _body(
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "wait_id": {"type": "string"},
+            "node_id": {"type": "string"},
+            "signal": {"type": "string"},
+            "data": {},
+        },
+        "oneOf": [{"required": [name]} for name in ("wait_id", "node_id", "signal")],
+    },
+    {"node_id": "approve", "data": {"approved": True}},
+)
 BODY_RETRY = _body(
     {"type": "object", "properties": {"from": {"const": "failed"}}}, {}, required=False
 )

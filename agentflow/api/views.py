@@ -11,6 +11,7 @@ from agentflow.execution.events import kind
 from agentflow.execution.journal import ExecutionRecord, Recorded
 from agentflow.execution.views import timestamp
 from agentflow.flow.forking import Fork
+from agentflow.flow.waits import Resumed
 
 Json = Any
 
@@ -82,12 +83,25 @@ def execution_body(record: ExecutionRecord) -> Json:
         "final_state": record.final_state,
         "output": record.output,
         "steps": list(record.steps),
+        "waits": list(record.waits),
         "owner": record.owner,
         "parent": None,
         "links": {
             "self": url,
-            **{name: f"{url}/{name}" for name in ("events", "steps", "state", "cancel", "retry")},
+            **{
+                name: f"{url}/{name}"
+                for name in ("events", "steps", "state", "resume", "cancel", "retry")
+            },
         },
+    }
+
+
+def resumed_body(taken: Resumed) -> Json:
+    """An answer that was taken."""
+    return {
+        "execution_id": taken.execution_id,
+        "wait_id": taken.wait_id,
+        "status": "kept" if taken.wait_id is None else "answered",
     }
 
 

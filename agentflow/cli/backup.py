@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ def backup(
 
     from agentflow import __version__
     from agentflow.store import backup as store
+    from agentflow.store.blobs import open_store
 
     screen, settings = options.screen(context, output), load()
     if target.is_dir():
@@ -43,7 +45,14 @@ def backup(
         raise NotFound(f"There is no database in {settings.data_dir}: there is nothing to back up")
     with database(settings) as dsn:
         manifest = asyncio.run(
-            store.backup(dsn, target, version=__version__, force=force, say=teller(screen, quiet))
+            store.backup(
+                dsn,
+                target,
+                version=__version__,
+                force=force,
+                say=teller(screen, quiet),
+                blobs=partial(open_store, settings.blobs, settings.data_dir),
+            )
         )
     if not quiet:
         screen.say(

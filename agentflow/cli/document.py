@@ -68,6 +68,11 @@ def setting(item: str) -> tuple[str, Json]:
     return path, value
 
 
+def value_of(option: str, text: str) -> Json:
+    """The value of an option that takes JSON. Raises a usage error."""
+    return _strict(option, text)
+
+
 def _declared(document: Json) -> dict[str, str]:
     state = document.get("state") if isinstance(document, dict) else None
     own = {

@@ -17,7 +17,7 @@ CANCEL_S = 5.0
 """How long the command waits to see the end; a living owner needs at most two seconds."""
 
 app = typer.Typer(help="Executions, past and present.", no_args_is_help=True, rich_markup_mode=None)
-for command in (operate.retry, operate.release, operate.fork, operate.diff):
+for command in (operate.retry, operate.resume, operate.release, operate.fork, operate.diff):
     app.command(command.__name__)(command)
 
 

@@ -23,9 +23,12 @@ Json = Any
 class InProcess:
     """A flow opened by this command, used as the data folder's own tenant."""
 
-    def __init__(self, flow: Flow, tenant: str, end: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, flow: Flow, tenant: str, end: Callable[[], None] | None = None, name: str = "local"
+    ) -> None:
         self._flow = flow
         self._tenant = tenant
+        self._name = name
         self._end = end
 
     async def submit(self, document: Json, initial_state: Json) -> str:
@@ -53,6 +56,13 @@ class InProcess:
         """Let an execution go on from what failed."""
         await self._flow.retry(self._tenant, execution_id)
         return {"execution_id": execution_id, "status": "running"}
+
+    async def resume(self, execution_id: str, named: Json, data: Json) -> Json:
+        """Answer what an execution waits for; ``named``: its wait_id, node_id or signal."""
+        from agentflow.api import views
+
+        taken = await self._flow.resume(self._tenant, execution_id, data, by=self._name, **named)
+        return views.resumed_body(taken)
 
     async def release(self, execution_id: str, reason: str) -> Json:
         """Let a quarantined execution run again."""
@@ -213,7 +223,7 @@ async def _as_tenant(
     except BaseException:
         await InProcess(opened, "", end).close()
         raise
-    return InProcess(opened, principal.tenant, end)
+    return InProcess(opened, principal.tenant, end, principal.name)
 
 
 def _sent(execution_id: str, item: StreamItem) -> Json:

@@ -1,4 +1,4 @@
-"""``agentflow executions retry|release|fork|diff``: what an operator does with executions."""
+"""``agentflow executions retry|resume|release|fork|diff``: what an operator does with executions."""
 
 from __future__ import annotations
 
@@ -33,6 +33,41 @@ def retry(
     async def asked(backend: Operator) -> int:
         answer = await backend.retry(execution_id)
         return await _begun(screen, backend, answer, watching or local, quiet)
+
+    return int(ask(local, screen, asked))
+
+
+def resume(
+    context: typer.Context,
+    execution_id: Id,
+    signal: Annotated[
+        str | None, typer.Option("--signal", metavar="NAME", help="The signal that is sent.")
+    ] = None,
+    wait: Annotated[
+        str | None, typer.Option("--wait", metavar="WAIT", help="The wait that is answered.")
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="NODE", help="The node that waits.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--data", metavar="JSON", help="The answer, or the signal's payload.")
+    ] = "null",
+    watching: Watch = False,
+    local: options.Local = False,
+    quiet: options.Quiet = False,
+    output: options.Output = Format.table,
+) -> int:
+    """Answer what an execution waits for, or send it a signal."""
+    screen = options.screen(context, output)
+    given = {"signal": signal, "wait_id": wait, "node_id": node}
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        raise typer.BadParameter("Give one of --signal, --wait and --node.")
+    answer = document.value_of("--data", data)
+
+    async def asked(backend: Operator) -> int:
+        taken = await backend.resume(execution_id, named, answer)
+        return await _begun(screen, backend, taken, watching or local, quiet)
 
     return int(ask(local, screen, asked))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +24,15 @@ def restore(
     import asyncio
 
     from agentflow.store import backup as store
+    from agentflow.store.blobs import open_store
 
     screen, settings = options.screen(context, output), load()
     source = source.absolute()
     say = backup.teller(screen, quiet)
     store.read_manifest(source)
     with backup.database(settings) as dsn:
-        manifest = asyncio.run(store.restore(dsn, source, force=force, say=say))
+        blobs = partial(open_store, settings.blobs, settings.data_dir)
+        manifest = asyncio.run(store.restore(dsn, source, force=force, say=say, blobs=blobs))
     say(
         "Open executions go on when AgentFlow starts on this database. Do not let the one that the "
         "backup was taken from go on too: both would make the same calls."

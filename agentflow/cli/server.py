@@ -153,6 +153,11 @@ class Server:
         path = f"/executions/{_segment(execution_id)}/retry"
         return await self._call("POST", path, "status", json={})
 
+    async def resume(self, execution_id: str, named: Json, data: Json) -> Json:
+        """Answer what an execution waits for; ``named``: its wait_id, node_id or signal."""
+        path = f"/executions/{_segment(execution_id)}/resume"
+        return await self._call("POST", path, "status", json={**named, "data": data})
+
     async def release(self, execution_id: str, reason: str) -> Json:
         """Let a quarantined execution run again."""
         path = f"/executions/{_segment(execution_id)}/release"

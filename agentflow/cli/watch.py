@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
@@ -86,7 +87,24 @@ def report(screen: Screen, record: Json, *, quiet: bool = False) -> int:
             screen.text(result["output"])
         elif result["output"] is not None:
             screen.document(result["output"])
+    for wait in [] if quiet else record.get("waits") or []:
+        screen.say(_waits_for(record["id"], wait))
     return outcome.of_status(record["status"])
+
+
+def _waits_for(execution_id: str, wait: Json) -> str:
+    """What an execution waits for, and what to do about it."""
+    until = f" until {wait['due_at']}" if wait.get("due_at") else ""
+    if wait["kind"] == "timer":
+        return f"{wait['node_id']} waits{until}"
+    who = f" of {', '.join(wait['assignees'])}" if wait.get("assignees") else ""
+    asked = f": {wait['prompt']}" if wait.get("prompt") else ""
+    resume = f"agentflow executions resume {execution_id}"
+    if wait["kind"] == "signal":
+        way = f"{resume} --signal {shlex.quote(wait['signal'])} --data JSON"
+        return f"{wait['node_id']} waits{until} for a signal; send it with: {way}"
+    way = f"{resume} --wait {shlex.quote(wait['wait_id'])} --data JSON"
+    return f"{wait['node_id']} waits{until} for an answer{who}{asked}\nGive it with: {way}"
 
 
 @contextlib.contextmanager
@@ -113,5 +131,11 @@ async def until_over(backend: Backend, execution_id: str, limit_s: float) -> Jso
 
 
 async def _shown(backend: Backend, execution_id: str, progress: Progress) -> None:
+    """Show events up to the end, or until the execution waits for somebody; a time comes by itself."""
     async for event in backend.follow(execution_id):
         progress.show(event)
+        if event["type"] == "execution.waiting":
+            record = await backend.get(execution_id)
+            waits = record.get("waits") or []
+            if record["status"] == "waiting" and any(w["kind"] != "timer" for w in waits):
+                return

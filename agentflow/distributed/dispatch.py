@@ -153,8 +153,7 @@ class RayWorkers:
                 for key in tuple(self._pools):
                     self._shape(key)
             for key, pool in self._pools.items():
-                if key != IO:
-                    pool.rest(time.monotonic())
+                pool.rest(time.monotonic(), alone=key == IO)
 
     def _report(self, reports: Sequence[Report]) -> None:
         if self._on_reports is not None:

@@ -16,6 +16,8 @@ MAX_WORKERS = 32
 """Workers of one pool; more attempts than that wait their turn."""
 IO_WIDTH = 1000
 """Attempts at once in a worker that reserves nothing: such attempts wait for others, not for a core."""
+ALONE_WORKERS = 4
+"""Workers for single attempts that a coordinator may have beside a pool whose workers are shared."""
 ONE_CPU = Resources(num_cpus=1.0)
 
 
@@ -31,12 +33,14 @@ class NodeOffer(msgspec.Struct, frozen=True):
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """One worker of a pool: its name, its Ray options, the node it is bound to, attempts at once."""
+    """One worker of a pool: its name, its Ray options, the node it is bound to, attempts at once.
+    ``alone``: it is for attempts that may have killed a worker which they shared with others."""
 
     name: str
     options: dict[str, Json]
     width: int
     node_id: str | None = None
+    alone: bool = False
 
 
 def offers(nodes: Sequence[Mapping[str, Json]]) -> tuple[NodeOffer, ...]:
@@ -106,6 +110,19 @@ def pool_workers(nodes: Sequence[NodeOffer], resources: Resources) -> list[Worke
         return [WorkerSpec(name, options, IO_WIDTH)]
     count = min(MAX_WORKERS, sum(_fitting(node, resources) for node in nodes))
     return [WorkerSpec(_numbered(name, index), options, 1) for index in range(count)]
+
+
+def alone_prefix(shared: WorkerSpec) -> str:
+    """What the names of all workers begin with that are for single attempts of a pool."""
+    pool = shared.name.rpartition("/")[0] if shared.node_id is not None else shared.name
+    return f"{pool}/alone/"
+
+
+def alone_workers(shared: WorkerSpec, coordinator: str) -> list[WorkerSpec]:
+    """The workers in which a coordinator tries attempts alone that a shared worker was lost with."""
+    prefix = alone_prefix(shared) + coordinator.removeprefix("af/")
+    numbers = range(1, ALONE_WORKERS + 1)
+    return [WorkerSpec(f"{prefix}/{n}", shared.options, 1, alone=True) for n in numbers]
 
 
 def reserves(resources: Resources) -> bool:

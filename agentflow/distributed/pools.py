@@ -13,8 +13,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from agentflow.distributed.placement import WorkerSpec
+from agentflow.distributed.placement import WorkerSpec, alone_prefix, alone_workers
 from agentflow.distributed.poolworker import PoolWorker
+from agentflow.distributed.suspects import Suspects
 from agentflow.distributed.workers import PoolActor, stopped
 from agentflow.engine.workers import Attempt, Failed, Report, describe
 from agentflow.errors import StepError
@@ -38,7 +39,10 @@ def actor_class() -> Any:
 
 
 class Pool:
-    """The workers of one kind that one coordinator uses. Grows with what waits, up to its specs."""
+    """The workers of one kind that one coordinator uses. Grows with what waits, up to its specs.
+
+    Where workers are shared, an attempt that may have killed one is tried again in one of its own.
+    """
 
     def __init__(
         self,
@@ -54,11 +58,13 @@ class Pool:
         self.incarnation = incarnation
         self.report = report
         self.spawn = spawn
+        self.suspects = Suspects()
         self._performer = performer
         self._namespace = namespace
         self._specs: dict[str, WorkerSpec] = {}
         self._workers: dict[str, PoolWorker] = {}
         self._queue: dict[str, Attempt] = {}
+        self._alone: dict[str, Attempt] = {}
 
     @property
     def shaped(self) -> bool:
@@ -83,35 +89,49 @@ class Pool:
 
     def add(self, attempts: Sequence[Attempt]) -> None:
         """Send attempts to the least loaded workers; what finds no room waits its turn."""
-        self._queue.update((attempt.id, attempt) for attempt in attempts)
+        for attempt in attempts:
+            waiting = self._alone if self.suspects.alone(attempt) else self._queue
+            waiting[attempt.id] = attempt
         self.pump()
 
     def pump(self) -> None:
         """Hand out what waits, one call per worker."""
+        shared = next((spec for spec in self._specs.values() if spec.width > 1), None)
+        if shared is None:  # every worker has one attempt at a time
+            self._queue.update(self._alone)
+            self._alone.clear()
+        self._hand_out(self._queue, alone=False)
+        self._hand_out(self._alone, alone=True)
+        if self._queue:
+            self._grow(self._queue, self._specs)
+        if self._alone and shared is not None:
+            specs = alone_workers(shared, self.coordinator)
+            self._grow(self._alone, {spec.name: spec for spec in specs})
+
+    def _hand_out(self, waiting: dict[str, Attempt], *, alone: bool) -> None:
         batches: dict[str, list[Attempt]] = defaultdict(list)
-        room = {name: worker.room for name, worker in self._workers.items() if worker.room > 0}
-        while self._queue and room:
+        workers = {k: each for k, each in self._workers.items() if each.spec.alone == alone}
+        room = {name: worker.room for name, worker in workers.items() if worker.room > 0}
+        while waiting and room:
             name = max(room, key=room.__getitem__)
-            batches[name].append(self._queue.pop(next(iter(self._queue))))
+            batches[name].append(waiting.pop(next(iter(waiting))))
             room[name] -= 1
             if not room[name]:
                 del room[name]
         for name, batch in batches.items():
             self._workers[name].send(batch)
-        if self._queue:
-            self._grow()
 
-    def _grow(self) -> None:
-        starting = sum(not worker.up for worker in self._workers.values())
-        for name, spec in self._specs.items():
-            if starting * spec.width >= len(self._queue):
+    def _grow(self, waiting: dict[str, Attempt], specs: dict[str, WorkerSpec]) -> None:
+        starting = sum(name in specs and not each.up for name, each in self._workers.items())
+        for name, spec in specs.items():
+            if starting * spec.width >= len(waiting):
                 return
             if name not in self._workers:
                 self._workers[name] = PoolWorker(self, spec)
                 starting += 1
 
     def cancel(self, attempt_ids: Sequence[str]) -> None:
-        waiting = [key for key in attempt_ids if self._queue.pop(key, None) is not None]
+        waiting = [key for key in attempt_ids if self._unsent(key)]
         if waiting:
             self.report([stopped(key) for key in waiting])
         for worker in self._workers.values():
@@ -124,6 +144,8 @@ class Pool:
         for name, spec in self._specs.items():
             if name not in self._workers and await asyncio.to_thread(self._exists, spec):
                 self._workers.setdefault(name, PoolWorker(self, spec))
+        if any(attempt.losses for attempt in attempts):
+            await self._find_alone_workers()
         asked = [asyncio.ensure_future(worker.adopt(attempts)) for worker in self._workers.values()]
         if not asked:
             return []
@@ -131,6 +153,23 @@ class Pool:
         for silent in pending:
             silent.cancel()
         return [key for found in done for key in found.result()]
+
+    def _unsent(self, attempt_id: str) -> bool:
+        """Whether an attempt waited here; now it does no more."""
+        queued = self._queue.pop(attempt_id, None) or self._alone.pop(attempt_id, None)
+        return queued is not None
+
+    async def _find_alone_workers(self) -> None:
+        """Those of other coordinators: what runs there may be to adopt. Nothing is sent to them."""
+        shared = next((spec for spec in self._specs.values() if spec.width > 1), None)
+        if shared is None:
+            return
+        named = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+        names = {each["name"] for each in named if each["namespace"] == self._namespace}
+        for name in names - self._workers.keys():
+            if name.startswith(alone_prefix(shared)):
+                spec = WorkerSpec(name, shared.options, 0, alone=True)
+                self._workers[name] = PoolWorker(self, spec)
 
     def _exists(self, spec: WorkerSpec) -> bool:
         try:
@@ -142,7 +181,7 @@ class Pool:
     def leave(self, attempt_ids: Sequence[str]) -> None:
         """These are for another owner; those that wait here have not begun."""
         for attempt_id in attempt_ids:
-            self._queue.pop(attempt_id, None)
+            self._unsent(attempt_id)
         for worker in self._workers.values():
             worker.leave(attempt_ids)
 
@@ -152,16 +191,21 @@ class Pool:
 
     def refuse(self, error: StepError) -> None:
         """End what waits: the workers cannot be opened."""
-        waiting, self._queue = tuple(self._queue), {}
+        waiting = (*self._queue, *self._alone)
+        self._queue.clear()
+        self._alone.clear()
         if waiting:
             failed = Worker(os.getpid(), pool=next(iter(self._specs), ""))
             self.report([Failed(key, describe(error), (), failed) for key in waiting])
 
-    def rest(self, now: float) -> None:
-        """Let workers go that nothing was sent to for a while, and what they reserve."""
+    def rest(self, now: float, *, alone: bool) -> None:
+        """Let workers go that nothing was sent to for a while, and what they reserve. ``alone``: only
+        those for single attempts."""
         for name, worker in tuple(self._workers.items()):
+            if alone and not worker.spec.alone:
+                continue
             idle = worker.up and not worker.open and now - worker.idle_since > IDLE_S
-            unwanted = not worker.up and not worker.open and not self._queue
+            unwanted = not (worker.up or worker.open or self._queue or self._alone)
             if idle or (unwanted and now - worker.idle_since > IDLE_S):
                 del self._workers[name]
                 worker.retire()
@@ -173,7 +217,7 @@ class Pool:
 
     def create(self, spec: WorkerSpec) -> Any:
         """The worker's actor, made when it does not exist. Blocks for a few milliseconds."""
-        reserving = spec.width == 1
+        reserving = spec.width <= 1
         options = dict(spec.options)
         if spec.node_id is not None:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(

@@ -13,8 +13,8 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from agentflow.distributed.placement import WorkerSpec
-from agentflow.distributed.workers import pack, unpack
-from agentflow.engine.workers import Attempt, Delta, Failed, Report, describe
+from agentflow.distributed.workers import Taken, Told, pack, unpack
+from agentflow.engine.workers import Attempt, Delta, Done, Failed, Report, describe
 from agentflow.errors import NodeFailed, StepError, WorkerLost
 from agentflow.execution.events import Worker
 
@@ -90,9 +90,9 @@ class PoolWorker:
     def settle(self, attempt_ids: Sequence[str]) -> None:
         """What was reported of these attempts is durable: batches of which all is may be forgotten."""
         for attempt_id in attempt_ids:
-            seq = self._seq_of.pop(attempt_id, None)
-            if seq is not None:
-                self._unsettled[seq].discard(attempt_id)
+            if self._seq_of.pop(attempt_id, None) is not None:
+                for unsettled in self._unsettled.values():  # several, if it was asked for again
+                    unsettled.discard(attempt_id)
         for seq in sorted(self._unsettled):
             if self._unsettled[seq]:
                 return
@@ -167,22 +167,26 @@ class PoolWorker:
             self._note(seq, reports)
             self._arrived(reports)
 
-    def _note(self, seq: int, reports: Iterable[Report]) -> None:
+    def _note(self, seq: int, reports: Iterable[Told]) -> None:
         """Remember which attempts a batch tells the end of: it is acknowledged once that is durable."""
         known = self.open.keys() | self._left
-        ended = {r.id for r in reports if not isinstance(r, Delta) and r.id in known}
+        ended = {r.id for r in reports if isinstance(r, Done | Failed) and r.id in known}
         if seq > self._acknowledged and seq not in self._unsettled:
             self._unsettled[seq] = ended
             self._seq_of.update(dict.fromkeys(ended, seq))
             self.settle(())
 
-    def _arrived(self, reports: Iterable[Report]) -> None:
+    def _arrived(self, reports: Iterable[Told]) -> None:
         """Pass on what is ours and not over: each attempt ends once, whatever is sent twice."""
         fresh: list[Report] = []
+        taken: list[Attempt] = []
         for report in reports:
             if isinstance(report, Delta):
                 if report.id in self.open:
                     fresh.append(report)
+            elif isinstance(report, Taken):
+                if report.id in self.open:
+                    taken.append(self.open[report.id])
             elif self.open.pop(report.id, None) is not None:
                 fresh.append(report)
                 self._cancelled.discard(report.id)
@@ -191,6 +195,9 @@ class PoolWorker:
         if fresh:
             self._pool.report(fresh)
             self._pool.pump()
+        if taken:
+            text = "Another coordinator took the step over while it ran"
+            self._end(taken, WorkerLost(text))
 
     async def _send(self, attempts: Sequence[Attempt]) -> None:
         """When the call fails, nobody knows whether it arrived: the next attach settles it."""
@@ -214,6 +221,7 @@ class PoolWorker:
 
     def lose(self) -> None:
         """The process is gone: every attempt it had ends here, once."""
+        self._pool.suspects.lost(self.open.values())
         self._end(tuple(self.open.values()), self._lost())
 
     def _end(self, attempts: Sequence[Attempt], error: StepError) -> None:

@@ -20,6 +20,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from agentflow.engine.workers import Attempt, Delta, Done, Failed, Performer, Report
 from agentflow.execution.events import ErrorInfo, Worker
 
@@ -33,13 +35,24 @@ ORPHAN_S = 30.0
 """How long the attempts of a coordinator that left go on for another one to adopt."""
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """Another coordinator adopted this attempt. Whoever hears it is not told how the attempt ends; should
+    he be its owner after all, he has lost it."""
+
+    id: str
+
+
+Told = Report | Taken
+"""What a worker tells a coordinator."""
+
+
 def resolve(dotted: str) -> Any:
     """What ``package.module:attribute`` names. Raises ImportError or AttributeError."""
     module, _, attribute = dotted.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-def pack(items: Sequence[Attempt] | Sequence[Report]) -> bytes:
+def pack(items: Sequence[Attempt] | Sequence[Told]) -> bytes:
     """Attempts or reports as they travel. Pickle shares the node that attempts have in common (a
     twentieth of the size of msgpack for a fan-out, the same time) and has no limit on integers."""
     return pickle.dumps(tuple(items), protocol=5)
@@ -65,12 +78,12 @@ class Channel:
         self.reader: object = None
         self.touched = time.monotonic()
         self.unacknowledged: deque[tuple[int, bytes, frozenset[str]]] = deque()
-        self._pending: list[Report] = []
+        self._pending: list[Told] = []
         self._seq = 0
         self._something = asyncio.Event()
         self._urgent = asyncio.Event()
 
-    def add(self, report: Report) -> None:
+    def add(self, report: Told) -> None:
         """Queue a report; a finished attempt wakes the reader at once."""
         last = self._pending[-1] if self._pending else None
         if isinstance(report, Delta) and isinstance(last, Delta) and last.id == report.id:
@@ -91,11 +104,15 @@ class Channel:
         """Whether the attempt ended here and its report is not acknowledged."""
         return self.report_of(attempt_id) is not None
 
-    def report_of(self, attempt_id: str) -> Report | None:
+    def waits(self, attempt_id: str) -> bool:
+        """Whether the report of how the attempt ended is still to be sent."""
+        return any(r.id == attempt_id and isinstance(r, Done | Failed) for r in self._pending)
+
+    def report_of(self, attempt_id: str) -> Done | Failed | None:
         """How an attempt ended, if that is kept here."""
         sent = [unpack(payload) for _, payload, ids in self.unacknowledged if attempt_id in ids]
-        reports: Iterable[Report] = itertools.chain(self._pending, *sent)
-        ends = (r for r in reports if r.id == attempt_id and not isinstance(r, Delta))
+        reports: Iterable[Told] = itertools.chain(self._pending, *sent)
+        ends = (r for r in reports if r.id == attempt_id and isinstance(r, Done | Failed))
         return next(ends, None)
 
     @property
@@ -128,7 +145,7 @@ class Channel:
         if not reports:
             return None
         self._seq += 1
-        ended = frozenset(report.id for report in reports if not isinstance(report, Delta))
+        ended = frozenset(report.id for report in reports if isinstance(report, Done | Failed))
         payload = pack(reports)
         if ended:
             self.unacknowledged.append((self._seq, payload, ended))
@@ -227,7 +244,10 @@ class PoolActor:
         channel.acknowledge(acknowledged)
         self._batches += 1
         for attempt in unpack(payload):
-            if attempt.id not in self._tasks and not channel.finished(attempt.id):
+            owner, _ = self._tasks.get(attempt.id, (coordinator, None))
+            if owner != coordinator:
+                channel.add(Taken(attempt.id))
+            elif attempt.id not in self._tasks and not channel.finished(attempt.id):
                 self._attempts += 1
                 task = asyncio.create_task(self._attempt(attempt))
                 self._tasks[attempt.id] = (coordinator, task)
@@ -235,24 +255,27 @@ class PoolActor:
         return True
 
     async def adopt(self, coordinator: str, attempt_ids: Sequence[str]) -> list[str]:
-        """Hand attempts of other coordinators, and reports that were kept for them, to this one.
-        Returns those that are here."""
+        """Hand these attempts, or the reports kept of them, to this coordinator: those that are here."""
         channel = self._channels.get(coordinator)
         if channel is None:
             return []
         found = []
         for attempt_id in attempt_ids:
             if attempt_id in self._tasks:
-                self._tasks[attempt_id] = (coordinator, self._tasks[attempt_id][1])
-            elif not channel.finished(attempt_id):
+                former, task = self._tasks[attempt_id]
+                self._tasks[attempt_id] = (coordinator, task)
+                if former != coordinator:
+                    self._tell(former, Taken(attempt_id))
+            else:
                 kept = self._kept(attempt_id)
                 if kept is None:
                     continue
-                channel.add(kept)
+                if not channel.waits(attempt_id):  # what was sent before was not taken in
+                    channel.add(kept)
             found.append(attempt_id)
         return found
 
-    def _kept(self, attempt_id: str) -> Report | None:
+    def _kept(self, attempt_id: str) -> Done | Failed | None:
         """The report of an attempt that ended here for whichever coordinator."""
         reports = (channel.report_of(attempt_id) for channel in self._channels.values())
         return next((report for report in reports if report is not None), None)
@@ -323,7 +346,7 @@ class PoolActor:
             owner, stopped(key, self.name, self._host) if task.cancelled() else task.result()
         )
 
-    def _tell(self, coordinator: str, report: Report) -> None:
+    def _tell(self, coordinator: str, report: Told) -> None:
         channel = self._channels.get(coordinator)
         if channel is not None:
             channel.add(report)

@@ -13,7 +13,7 @@ from agentflow.execution.happenings import (
 )
 from agentflow.execution.journal import Command, Submission
 
-CANCEL, RETRY, RELEASE = "cancel", "retry", "release"
+CANCEL, RETRY, RELEASE, SIGNAL = "cancel", "retry", "release", "signal"
 
 
 def accepted(submission: Submission, at: float) -> Accepted:

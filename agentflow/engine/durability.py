@@ -64,6 +64,11 @@ class Durability:
         self.durable += len(append.events)
         self._early = {key: seq for key, seq in self._early.items() if seq > self.durable}
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that has happened is committed."""
+        return self.durable >= self.last
+
     def may_lead(self) -> bool:
         """Whether effects may run ahead of their commit now."""
         backlog = self.last - self.durable

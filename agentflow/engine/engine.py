@@ -11,23 +11,22 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from agentflow.engine.commands import CANCEL, RETRY, accepted, asked_by, by_execution
-from agentflow.engine.durability import LOST
+from agentflow.engine.commands import RETRY, SIGNAL, accepted, asked_by
 from agentflow.engine.lease import Lease
 from agentflow.engine.outbox import Outbox
 from agentflow.engine.owned import Owned
+from agentflow.engine.parking import NEAR_S, REST_S, Parking
 from agentflow.engine.plans import Plans
+from agentflow.engine.recovery import Recovery
 from agentflow.engine.scheduler import Scheduler
+from agentflow.engine.snapshots import EVERY, Snapshots
 from agentflow.engine.stream import StreamItem, follow
 from agentflow.engine.workers import Report, Workers
 from agentflow.engine.writer import Writer
-from agentflow.errors import AgentFlowError, Conflict, FencedOut, NotSupported, StoreUnavailable
-from agentflow.execution.events import ErrorInfo
-from agentflow.execution.fold import fold
-from agentflow.execution.happenings import Concluded
+from agentflow.errors import Conflict, NotSupported, StoreUnavailable
 from agentflow.execution.journal import Claimed, Command, Journal, Submission
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """Hints are hints: how often the journal itself is asked for orphans and commands."""
-CLAIM_LIMIT, DRAIN_S = 100, 2.0
+DRAIN_S = 2.0
 SMALL_SPEC = 50
 """Nodes of a spec that is compiled on the loop itself (some milliseconds)."""
 
@@ -59,6 +58,9 @@ class Engine:
         listeners: Sequence[Listener] = (),
         on_close: Callable[[], Awaitable[None]] | None = None,
         accept_s: float = 5.0,
+        snapshot_every: int = EVERY,
+        rest_s: float = REST_S,
+        near_s: float = NEAR_S,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -68,6 +70,7 @@ class Engine:
         self._workers = workers
         self._on_close = on_close
         self._plans = Plans()
+        self._snapshots = Snapshots(journal, snapshot_every)
         self._writer = Writer(journal, self._flush, self._regain)
         self._outbox = Outbox(workers, self._on_reports, lambda: lease.held and self._sure)
         self._scheduler = Scheduler(
@@ -77,12 +80,36 @@ class Engine:
             abandon=self._outbox.abandon,
             leave=self._outbox.leave,
             acknowledge=workers.acknowledge,
-            refused=self._on_refused,
+            refused=lambda execution_id, error: self._recovery.refused(execution_id, error),
+            expire=lambda owned, key, happening: self._parking.expire(owned, key, happening),
+            rest=lambda owned: self._parking.rest(owned, self._scheduler.timers),
             may_lead=lambda: self.available,
-            listeners=listeners,
+            listeners=(*listeners, self._snapshots),
             accept_s=accept_s,
             clock=clock,
             chance=chance,
+        )
+        self._recovery = Recovery(
+            coordinator_id,
+            journal=journal,
+            workers=workers,
+            scheduler=self._scheduler,
+            leave=self._outbox.leave,
+            plan_of=self._plan,
+            obey=self._obey,
+            leased=lambda: lease.held,
+            nudge=lambda: self._nudged.set(),
+        )
+        self._parking = Parking(
+            journal,
+            clock,
+            happen=self._scheduler.advance,
+            driven=self._scheduler.drives,
+            drop=self._scheduler.drop,
+            astray=self._recovery.look,
+            answered=lambda: self._nudged.set(),
+            rest_s=rest_s,
+            near_s=near_s,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -90,10 +117,7 @@ class Engine:
         self._regaining = asyncio.Lock()
         self._accepting = False
         self._closing = False
-        self._astray = False
         self._sure = True
-        self._hopeless: set[str] = set()
-        self._refused: dict[str, AgentFlowError] = {}
 
     async def start(self) -> None:
         """Enter with a new epoch, then heartbeat, claim orphans and listen for commands."""
@@ -101,9 +125,15 @@ class Engine:
         self._workers.open(self._on_reports)
         self._writer.start()
         await self._enter()
+        rounds = (
+            ("claims", self._recovery.claim_orphans, self._nudged),
+            ("commands", self._obey_commands, self._nudged),
+            ("parking", self._parking.work, self._parking.nudged),
+            ("snapshots", self._snapshots.make, self._snapshots.nudged),
+        )
         self._tasks = [
-            asyncio.create_task(self._keep(self._claim_orphans), name=f"{self.id} claims"),
-            asyncio.create_task(self._keep(self._obey_commands), name=f"{self.id} commands"),
+            asyncio.create_task(self._keep(work, nudged), name=f"{self.id} {name}")
+            for name, work, nudged in rounds
         ]
 
     @property
@@ -161,11 +191,12 @@ class Engine:
         self._scheduler.drain()
         await self._stop_tasks()
         if self._lease.held:
-            await asyncio.to_thread(self._lease.stop)
+            self._lease.hold_still()  # our session stays: others take over what was given up, not us
             for ending in (self._writer.flush, self._journal.release):
                 with contextlib.suppress(StoreUnavailable, TimeoutError):  # then the lease runs out
                     async with asyncio.timeout(DRAIN_S / 2):
                         await ending()
+            await asyncio.to_thread(self._lease.stop)
         self._scheduler.drop_all()
 
     async def close(self) -> None:
@@ -215,7 +246,7 @@ class Engine:
                 self._accepting = False
                 try:
                     await self._enter()
-                    await self._keep_what_is_ours()
+                    await self._recovery.keep_what_is_ours()
                     self._sure = True
                     self._outbox.flush()
                     self._scheduler.catch_up()
@@ -225,26 +256,13 @@ class Engine:
                     log.exception("entering_failed", extra={"coordinator": self.id})
                     await asyncio.sleep(POLL_S)
 
-    async def _keep_what_is_ours(self) -> None:
-        self._astray = True
-        for each in self._scheduler.owned.values():
-            each.doubted = not each.committed
-        committed = [key for key, owned in self._scheduler.owned.items() if owned.committed]
-        ours = await self._journal.owned(committed)
-        for key in committed:
-            owned = self._scheduler.owned.get(key)
-            if key not in ours and owned is not None:
-                self._outbox.leave(list(owned.attempts))
-                if owned.ended or not owned.state.over:
-                    self._scheduler.drop(owned)
-
     async def _stop_tasks(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _keep(self, work: Callable[[], Awaitable[None]], nudged: asyncio.Event) -> None:
         """Do this work for ever, whatever becomes of one round of it."""
         while True:
             try:
@@ -256,116 +274,9 @@ class Engine:
                 log.exception("coordinator_round_failed", extra={"coordinator": self.id})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
-                    await self._nudged.wait()
+                    await nudged.wait()
             await asyncio.sleep(0)
-            self._nudged.clear()
-
-    async def _claim_orphans(self) -> None:
-        try:
-            while orphans := await self._orphans():
-                await self._take_over_all(orphans)
-        except BaseException:  # nobody knows what was claimed
-            self._astray = True
-            raise
-
-    async def _orphans(self) -> Sequence[Claimed]:
-        """Executions that are to be taken over; first those that are ours but that nobody drives,
-        where something went wrong between the claim and its take-over."""
-        if self._astray:
-            self._astray = (
-                False  # before it is asked: what goes astray meanwhile is looked for again
-            )
-            driven = self._scheduler.owned
-            found = await self._journal.strays([*driven, *self._hopeless], CLAIM_LIMIT)
-            if strays := [stray for stray in found if stray.execution_id not in driven]:
-                self._astray = True
-                return strays
-        return await self._journal.claim(CLAIM_LIMIT)
-
-    async def _take_over_all(self, orphans: Sequence[Claimed]) -> None:
-        waiting = by_execution(
-            await self._journal.commands([orphan.execution_id for orphan in orphans])
-        )
-        folded: list[tuple[Owned, Sequence[Command]]] = []
-        for orphan in orphans:
-            asked: Sequence[Command] = waiting.get(orphan.execution_id, ())
-            with self._hopeless_if_it_fails(orphan.execution_id):
-                owned = await self._fold(orphan, asked)
-                if owned is not None:
-                    folded.append((owned, asked))
-        found = await self._adopted([owned for owned, _ in folded])
-        for owned, asked in folded:
-            with self._hopeless_if_it_fails(owned.id):
-                self._go_on(owned, asked, found)
-
-    @contextlib.contextmanager
-    def _hopeless_if_it_fails(self, execution_id: str) -> Iterator[None]:
-        """It stays ours and visible; its neighbours must go on. Raises StoreUnavailable."""
-        try:
-            yield
-        except StoreUnavailable:
-            raise
-        except Exception:
-            self._hopeless.add(execution_id)
-            log.exception(
-                "take_over_failed", extra={"coordinator": self.id, "execution_id": execution_id}
-            )
-
-    async def _fold(self, claimed: Claimed, asked: Sequence[Command]) -> Owned | None:
-        """The state of an orphan; None where it is over and nobody asked for more."""
-        plan = await self._plan(claimed)
-        recorded = await self._journal.read(claimed.execution_id)
-        state = fold(ExecutionState(plan, claimed.execution_id), (r.event for r in recorded))
-        former = self._scheduler.owned.get(claimed.execution_id)
-        if former is not None:
-            self._scheduler.drop(former)
-        if state.over and not any(command.kind == RETRY for command in asked):
-            return None
-        return Owned(state, claimed.tenant)
-
-    async def _adopted(self, orphans: Sequence[Owned]) -> frozenset[str]:
-        """Ids of the attempts that the workers still have of what was taken over."""
-        attempts = [attempt for owned in orphans for attempt in self._scheduler.enrol(owned)]
-        if not attempts:
-            return frozenset()
-        try:
-            return await self._workers.adopt(attempts)
-        except BaseException:  # they are taken over in another round
-            for owned in orphans:
-                self._scheduler.drop(owned)
-            raise
-
-    def _go_on(self, owned: Owned, commands: Sequence[Command], found: frozenset[str]) -> None:
-        """Go on where the journal ends, or as it was asked to: end, or begin anew what failed."""
-        if self._scheduler.owned.get(owned.id) is not owned:
-            return
-        at = self._scheduler.clock()
-        first = commands[0] if commands else None
-        refusal = self._refused.pop(owned.id, None)
-        if refusal is not None:
-            self._hopeless.add(owned.id)
-            error = ErrorInfo(refusal.type, refusal.message)
-            self._scheduler.adopt(owned, found, Concluded(at=at, error=error))
-        elif first is not None and first.kind == CANCEL:
-            owned.obeyed.add(first.id)
-            self._scheduler.adopt(owned, found, asked_by(first, at), (first.id,))
-        elif owned.state.plan.settings.durability == "none" and not owned.state.over:
-            self._scheduler.adopt(owned, found, Concluded(at=at, error=LOST))
-        else:
-            self._scheduler.adopt(owned, found)
-        for command in commands:
-            self._obey(command)
-
-    def _on_refused(self, execution_id: str, error: AgentFlowError) -> None:
-        """The journal cannot hold what an execution did next: it is to fail where its journal ends."""
-        if not isinstance(error, FencedOut):  # that may have been a former epoch of our own
-            extra = {"execution_id": execution_id, "error": error.message}
-            log.error("append_refused", extra=extra)
-            if execution_id in self._hopeless:
-                return
-            self._refused[execution_id] = error
-        self._astray = True
-        self._nudged.set()
+            nudged.clear()
 
     async def _obey_commands(self) -> None:
         ours = [key for key, owned in self._scheduler.owned.items() if not owned.state.over]
@@ -381,11 +292,14 @@ class Engine:
         if owned.state.over != (command.kind == RETRY):
             return
         owned.obeyed.add(command.id)
+        if command.kind == SIGNAL:
+            self._scheduler.answer(owned, command)
+            return
         asked = asked_by(command, self._scheduler.clock())
         self._scheduler.advance(owned, asked, commands=(command.id,))
         if command.kind == RETRY:
-            self._hopeless.discard(owned.id)
-            self._scheduler.start_clock(owned)
+            self._recovery.begun_anew(owned.id)
+            self._scheduler.timers.keep_clock(owned)
 
     def _on_reports(self, reports: Sequence[Report]) -> None:
         for report in reports:

@@ -19,10 +19,21 @@ from agentflow.errors import (
     WorkerLost,
 )
 from agentflow.execution import happenings as hp
+from agentflow.execution.keys import wait_id
 from agentflow.execution.state import ExecutionState
 from agentflow.execution.turn import Evaluate, Expire, Fail, Gather
 from agentflow.execution.views import final_state, view
-from agentflow.nodes.base import NodeSet, StepContext, StepResult, is_inline
+from agentflow.nodes.base import (
+    Answer,
+    AnyNode,
+    NodeSet,
+    Pause,
+    StepContext,
+    StepResult,
+    WaitingNode,
+    is_inline,
+    is_waiting,
+)
 from agentflow.plan.plan import Field, PlanNode
 from agentflow.spec.state import fits
 
@@ -70,27 +81,86 @@ class Evaluator:
                 taken=self.continuing(state, node),
                 inline=True,
             )
+        if isinstance(command, Expire):
+            return self._expire(state, tenant, node, command.step)
+
+        def work(code: AnyNode, context: StepContext) -> StepResult | Pause:
+            if is_waiting(code):
+                return code.pause(context)
+            if not is_inline(code, node.placement):
+                raise NodeFailed(f"Nodes of type {node.type!r} cannot run inside the coordinator")
+            return code.run_inline(context)
+
+        return self._weigh(state, tenant, node, command.step, work)
+
+    def answer(
+        self, state: ExecutionState, tenant: str, key: str, answer: Answer
+    ) -> hp.Finished | hp.Broke | hp.Parked:
+        """What an answer to a step that waits means."""
+        node = state.node_of(state.steps[key])
+
+        def work(code: AnyNode, context: StepContext) -> StepResult:
+            return _waiting(code, node).answered(context, answer)
+
+        return self._weigh(state, tenant, node, key, work, inline=False)
+
+    def _expire(self, state: ExecutionState, tenant: str, node: PlanNode, key: str) -> hp.Happening:
+        def work(code: AnyNode, context: StepContext) -> StepResult:
+            return _waiting(code, node).expired(context, self._clock())
+
+        return self._weigh(state, tenant, node, key, work, inline=False)
+
+    def _weigh(
+        self,
+        state: ExecutionState,
+        tenant: str,
+        node: PlanNode,
+        key: str,
+        work: Callable[[AnyNode, StepContext], StepResult | Pause],
+        inline: bool = True,
+    ) -> hp.Finished | hp.Broke | hp.Parked:
+        """What comes of work done here, with the edges to take."""
+        step = state.steps.get(key)
+        which: dict[str, Json] = {
+            "step": key,
+            "attempt": step.attempt if step and not inline else 1,
+            "generation": step.generation if step else 0,
+        }
         try:
             with _AsStepError(f"Node {node.id!r}"):
                 seen = view(state, node)
-                result = self._run_inline(state, tenant, node, command.step, seen)
-                require_fit(state.fields, node, result.delta)
-                taken = choose(state.plan, state.fields, node, seen, result.result, result.delta)
+                made = work(
+                    self._nodes.of_type(node.type), _context(state, tenant, node, which, seen)
+                )
+                if isinstance(made, Pause):
+                    return self._parked(made, which)
+                require_fit(state.fields, node, made.delta)
+                taken = choose(state.plan, state.fields, node, seen, made.result, made.delta)
         except StepError as error:
-            return hp.Broke(
-                at=self._clock(),
-                step=command.step,
-                error=describe(error),
-                taken=self.continuing(state, node, error.type),
-                inline=True,
-            )
+            taken = self.continuing(state, node, error.type)
+            told = describe(error)
+            return hp.Broke(at=self._clock(), error=told, taken=taken, inline=inline, **which)
         return hp.Finished(
             at=self._clock(),
-            step=command.step,
-            result=result.result,
-            delta=result.delta,
+            result=made.result,
+            delta=made.delta,
             taken=taken,
-            inline=True,
+            inline=inline,
+            **which,
+        )
+
+    def _parked(self, pause: Pause, which: dict[str, Json]) -> hp.Parked:
+        now = self._clock()
+        return hp.Parked(
+            at=now,
+            wait_id=wait_id(which["step"], which["generation"]),
+            kind=pause.kind,
+            until=pause.until if pause.after_s is None else now + pause.after_s,
+            signal=pause.signal,
+            prompt=pause.prompt,
+            form=pause.form,
+            assignees=pause.assignees,
+            **which,
         )
 
     def report(
@@ -140,27 +210,6 @@ class Evaluator:
         except StepError:  # the step has failed already: no edge can be chosen
             return ()
 
-    def _run_inline(
-        self,
-        state: ExecutionState,
-        tenant: str,
-        node: PlanNode,
-        key: str,
-        seen: dict[str, Json],
-    ) -> StepResult:
-        code = self._nodes.of_type(node.type)
-        if not is_inline(code, node.placement):
-            raise NodeFailed(f"Nodes of type {node.type!r} cannot run inside the coordinator")
-        context = StepContext(
-            node=node,
-            view=seen,
-            fields=state.fields,
-            tenant=tenant,
-            execution_id=state.execution_id,
-            step=key,
-        )
-        return code.run_inline(context)
-
     def _failure(
         self,
         state: ExecutionState,
@@ -183,6 +232,30 @@ class Evaluator:
             calls=failed.calls,
             worker=failed.worker,
         )
+
+
+def _context(
+    state: ExecutionState,
+    tenant: str,
+    node: PlanNode,
+    which: dict[str, Json],
+    seen: dict[str, Json],
+) -> StepContext:
+    return StepContext(
+        node=node,
+        view=seen,
+        fields=state.fields,
+        tenant=tenant,
+        execution_id=state.execution_id,
+        **which,
+    )
+
+
+def _waiting(code: AnyNode, node: PlanNode) -> WaitingNode:
+    """Raises NodeFailed for work that does not wait."""
+    if not is_waiting(code):
+        raise NodeFailed(f"Nodes of type {node.type!r} wait for nothing")
+    return code
 
 
 class _AsStepError:

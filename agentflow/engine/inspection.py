@@ -30,10 +30,18 @@ _INLINE = (ev.StepCompleted, ev.StepFailed)
 class Folding:
     """Folds a journal event by event, and notes of the ``wanted`` steps what they saw (``seen``: step
     key -> the fields that its node reads, in its newest generation), the incoming edges that released
-    them (``counted``) and their ``attempts``."""
+    them (``counted``), their ``attempts`` and what they ``made``: result and delta, which the state lets
+    go of. ``made_by_all``: note that much of every step of a node."""
 
-    def __init__(self, state: ExecutionState, wanted: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        state: ExecutionState,
+        wanted: Callable[[str], bool],
+        made_by_all: bool = False,
+    ) -> None:
         self.state = state
+        self.made: dict[str, tuple[Json, dict[str, Json]]] = {}
+        self._made_by_all = made_by_all
         self.seen: dict[str, dict[str, Json]] = {}
         self.counted: dict[str, tuple[int, ...]] = {}
         self.newest: str | None = None
@@ -43,7 +51,11 @@ class Folding:
     def take(self, event: ev.Event) -> None:
         """Apply the next event."""
         key = getattr(event, "step", None)
-        if key is None or not self._wanted(key):
+        wanted = key is not None and self._wanted(key)
+        self.state.touched.clear()  # nobody goes on from here
+        if isinstance(event, ev.StepCompleted) and (wanted or self._made_by_all):
+            self.made[event.step] = (event.result, event.delta)
+        if key is None or not wanted:
             apply(self.state, event)
             return
         if isinstance(event, _INLINE) and self._begins(key):
@@ -113,25 +125,30 @@ def details(folding: Folding, keys: list[str]) -> list[dict[str, Json]]:
 
 def _detail(folding: Folding, row: dict[str, Json], step: Step) -> dict[str, Json]:
     ended = step.status in ("completed", "failed", "timed_out")
+    result, delta = folding.made.get(step.key, (None, {}))
     return {
         **row,
         "inputs": folding.seen.get(step.key),
-        "outputs": {"result": step.result, "delta": step.delta} if ended else None,
+        "outputs": {"result": result, "delta": delta} if ended else None,
         "history": folding.attempts.get(step.key, []),
         "usage": [msgspec.to_builtins(call) for call in step.calls],
     }
 
 
-def compared(a: ExecutionState, b: ExecutionState) -> dict[str, Json]:
-    """How execution b differs from a: per step its status, output, tokens, cost and duration."""
-    mine = {step.key: step for step in all_steps(a)}
-    theirs = {step.key: step for step in all_steps(b)}
+def compared(a: Folding, b: Folding) -> dict[str, Json]:
+    """How execution b differs from a: per step its status, output, tokens, cost and duration. Both have
+    noted what every step made."""
+    mine = {step.key: step for step in all_steps(a.state)}
+    theirs = {step.key: step for step in all_steps(b.state)}
     keys = [*mine, *(key for key in theirs if key not in mine)]
     return {
-        "a": _whole(a),
-        "b": _whole(b),
-        "same_workflow": a.plan.content_hash == b.plan.content_hash,
-        "nodes": [_pair(key, mine.get(key), theirs.get(key)) for key in keys],
+        "a": _whole(a.state),
+        "b": _whole(b.state),
+        "same_workflow": a.state.plan.content_hash == b.state.plan.content_hash,
+        "nodes": [
+            _pair(key, (mine.get(key), _result(a, key)), (theirs.get(key), _result(b, key)))
+            for key in keys
+        ],
     }
 
 
@@ -148,15 +165,16 @@ def _whole(state: ExecutionState) -> dict[str, Json]:
     }
 
 
-def _pair(key: str, a: Step | None, b: Step | None) -> dict[str, Json]:
-    same = a is not None and b is not None and a.result == b.result
+def _pair(key: str, a: tuple[Step | None, Json], b: tuple[Step | None, Json]) -> dict[str, Json]:
+    """``a``, ``b``: the step and its result, where there is one."""
+    same = a[0] is not None and b[0] is not None and a[1] == b[1]
     return {
         "step": key,
         "node_id": node_id_of(key),
-        "a": _side(a),
-        "b": _side(b),
+        "a": _side(a[0]),
+        "b": _side(b[0]),
         "output_equal": same,
-        "difference": None if same else difference(_result(a), _result(b)),
+        "difference": None if same else difference(a[1], b[1]),
     }
 
 
@@ -173,8 +191,8 @@ def _side(step: Step | None) -> dict[str, Json] | None:
     }
 
 
-def _result(step: Step | None) -> Json:
-    return step.result if step is not None else None
+def _result(folding: Folding, key: str) -> Json:
+    return folding.made.get(key, (None, None))[0]
 
 
 def difference(a: Json, b: Json) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 
+from agentflow.engine.owned import Owned
 from agentflow.engine.workers import Attempt, Failed, OnReports, Workers
 from agentflow.execution.events import ErrorInfo, Worker
 
@@ -13,7 +14,8 @@ from agentflow.execution.events import ErrorInfo, Worker
 class Outbox:
     """One coordinator's. Every attempt that was put in is dispatched, or reported as cancelled, or left to
     the next owner. ``may_send``: whether the lease is ours, looked at right before the workers are told:
-    a coordinator that was paused may have been given up meanwhile, and its steps done by another."""
+    a coordinator that was paused may have been given up meanwhile, and its steps done by another. Nor
+    does an attempt leave whose step has ended, or was given up, while it waited for that."""
 
     def __init__(
         self, workers: Workers, on_reports: OnReports, may_send: Callable[[], bool]
@@ -21,19 +23,24 @@ class Outbox:
         self._workers = workers
         self._on_reports = on_reports
         self._may_send = may_send
-        self._waiting: dict[str, Attempt] = {}
+        self._waiting: dict[str, tuple[Attempt, Owned]] = {}
 
-    def put(self, attempt: Attempt) -> None:
+    def put(self, attempt: Attempt, owned: Owned) -> None:
         """Send an attempt off with all others of this turn of the loop."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting[attempt.id] = attempt
+        self._waiting[attempt.id] = (attempt, owned)
 
     def flush(self) -> None:
         """Send off what waits, now; or keep it until the lease is ours again."""
         if self._waiting and self._may_send():
-            attempts, self._waiting = list(self._waiting.values()), {}
-            self._workers.dispatch(attempts)
+            waiting, self._waiting = list(self._waiting.values()), {}
+            wanted = [attempt for attempt, owned in waiting if owned.wants(attempt)]
+            if len(wanted) < len(waiting):
+                unwanted = [each.id for each, owned in waiting if not owned.wants(each)]
+                asyncio.get_running_loop().call_soon(self._withdrawn, unwanted)
+            if wanted:
+                self._workers.dispatch(wanted)
 
     def abandon(self, attempt_ids: Sequence[str]) -> None:
         """Ask that attempts stop; those that have not left never will."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentflow.engine.durability import Durability
 from agentflow.engine.stream import Stream
 from agentflow.engine.workers import Attempt
 from agentflow.errors import AgentFlowError
+from agentflow.execution.events import TERMINAL_STEP, Event
+from agentflow.execution.keys import node_id_of, wait_id
 from agentflow.execution.state import ExecutionState, Step
 from agentflow.execution.views import view
 from agentflow.plan.plan import Field, PlanNode
+
+WAITING = ("human", "wait")
+"""Types of nodes whose steps wait for something outside."""
 
 
 class Owned:
@@ -33,10 +38,31 @@ class Owned:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.attempts: dict[str, tuple[str, int, int]] = {}
         self.obeyed: set[int] = set()
+        self._waiting = {node.id for node in state.plan.nodes if node.type in WAITING}
 
     @property
     def id(self) -> str:
         return self.state.execution_id
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether some node waits for a person, a time or a signal."""
+        return bool(self._waiting)
+
+    def waits_ended(self, events: Sequence[Event]) -> tuple[str, ...]:
+        """Names of the waits that end with these events."""
+        return tuple(
+            wait_id(event.step, event.generation)
+            for event in events
+            if isinstance(event, TERMINAL_STEP) and node_id_of(event.step) in self._waiting
+        )
+
+    def wants(self, attempt: Attempt) -> bool:
+        """Whether this is still the attempt that a step is about to make."""
+        step = self.state.steps.get(attempt.step)
+        if step is None or self.state.over or step.status != "running":
+            return False
+        return (step.attempt, step.generation) == (attempt.attempt, attempt.generation)
 
     def attempt(self, name: str, step: Step, epoch: int, timeout_s: float | None) -> Attempt:
         """The current attempt of a step, as it travels to a worker."""
@@ -54,6 +80,7 @@ class Owned:
             fields=_fields_of(self.state, node),
             sources=tuple(self.state.plan.source(source) for source in node.sources),
             timeout_s=timeout_s,
+            losses=step.losses,
         )
 
 

@@ -11,18 +11,16 @@ from agentflow.engine.evaluation import Evaluator
 from agentflow.engine.outcome import outcome_of
 from agentflow.engine.owned import Owned, settling
 from agentflow.engine.stream import TokenDelta
+from agentflow.engine.timers import Timers
 from agentflow.engine.workers import Attempt, Delta, Report
 from agentflow.engine.writer import Writer
-from agentflow.errors import (
-    AgentFlowError,
-    FencedOut,
-    StoreUnavailable,
-)
+from agentflow.errors import AgentFlowError, FencedOut, StoreUnavailable
 from agentflow.execution import happenings as hp
 from agentflow.execution.decide import decide
-from agentflow.execution.events import TERMINAL_EXECUTION, Event
+from agentflow.execution.events import TERMINAL_EXECUTION, Event, StepWaiting
 from agentflow.execution.journal import Append, Recorded, Submission
-from agentflow.execution.keys import attempt_id
+from agentflow.execution.journal import Command as Asked
+from agentflow.execution.keys import attempt_id, step_of_wait
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import Step
 from agentflow.execution.turn import (
@@ -36,8 +34,7 @@ from agentflow.execution.turn import (
     Gather,
     Wake,
 )
-from agentflow.nodes.base import NodeSet
-from agentflow.plan.plan import PlanNode
+from agentflow.nodes.base import Answer, NodeSet
 
 Json = Any
 WITHDRAWN = "The database did not acknowledge its acceptance in time"
@@ -56,11 +53,13 @@ class Scheduler:
         *,
         nodes: NodeSet,
         writer: Writer,
-        send: Callable[[Attempt], None],
+        send: Callable[[Attempt, Owned], None],
         abandon: Callable[[Sequence[str]], None],
         leave: Callable[[Sequence[str]], None],
         acknowledge: Callable[[Sequence[str]], None],
         refused: Callable[[str, AgentFlowError], None],
+        expire: Callable[[Owned, str, hp.Due | hp.StepLimit], None],
+        rest: Callable[[Owned], None],
         may_lead: Callable[[], bool],
         listeners: Sequence[Listener],
         accept_s: float,
@@ -79,10 +78,22 @@ class Scheduler:
         self._may_lead = may_lead
         self._listeners = listeners
         self._accept_s = accept_s
+        self._rest = rest
         self._evaluator = Evaluator(nodes, clock, chance)
+        self.timers = Timers(
+            clock,
+            happen=self.advance,
+            expire=expire,
+            driven=self.drives,
+            continuing=lambda owned, node: self._evaluator.continuing(owned.state, node),
+        )
         self._attempts: dict[str, Owned] = {}
         self._holding: dict[str, Owned] = {}
         self._draining = False
+
+    def drives(self, owned: Owned) -> bool:
+        """Whether this execution is still ours."""
+        return self.owned.get(owned.id) is owned
 
     async def begin(self, owned: Owned, happening: hp.Accepted, submission: Submission) -> None:
         """Accept an execution; returns when it is committed.
@@ -103,6 +114,8 @@ class Scheduler:
             owned.withdrawn = loop.time() < too_late
             durable.cancel()
             raise StoreUnavailable() from None
+        except FencedOut:  # not here, but another coordinator may take it
+            raise StoreUnavailable() from None
 
     def enrol(self, owned: Owned) -> list[Attempt]:
         """Expect reports about the attempts that a former owner left running; returns these."""
@@ -113,24 +126,27 @@ class Scheduler:
     def adopt(
         self,
         owned: Owned,
-        found: frozenset[str],
+        lost: frozenset[str],
         instead: hp.Happening | None = None,
         commands: tuple[int, ...] = (),
     ) -> None:
         """Go on with an execution where its journal ends, or let happen what is to happen instead.
-        ``found``: ids of the attempts that the workers still have."""
-        for key in [key for key in owned.attempts if key not in found]:
+        ``lost``: ids of the attempts that the workers no longer have; what began since they were asked
+        is not among them."""
+        gone = {owned.attempts[key][0] for key in lost if key in owned.attempts}
+        for key in lost:
             self._forget(owned, key)
         owned.durability.stop()
         for listener in self._listeners:
             listener.on_adopted(owned.state.plan, owned.tenant, owned.id)
-        self.start_clock(owned)
+        self.timers.keep_clock(owned)
         taken: dict[str, tuple[int, ...]] = {}
         for step in [step for step in owned.state.steps.values() if step.unfinished]:
             node = owned.state.node_of(step)
-            self._limit_step(owned, node, step)
+            self.timers.limit_step(owned, step)
             taken[step.key] = self._evaluator.continuing(owned.state, node)
-        adopted = frozenset(step for step, _, _ in owned.attempts.values())
+        running = (step.key for step in owned.state.steps.values() if step.status == "running")
+        adopted = frozenset(running) - gone
         taken_over = hp.TakenOver(at=self.clock(), taken=taken, adopted=adopted)
         self.advance(owned, instead or taken_over, commands=commands)
 
@@ -158,9 +174,12 @@ class Scheduler:
         commands: tuple[int, ...] = (),
         then: Callable[[AgentFlowError | None], None] | None = None,
     ) -> None:
+        before = owned.state.status
         events, effects = self._closure(owned, pending)
         if pending:
             asyncio.get_running_loop().call_soon(self._next_turn, owned, pending)
+        if owned.may_wait:
+            self._note_waits(owned, before, events)
         rows = owned.durability.rows(events)
         if not rows and not commands:
             self._lead(owned, effects)
@@ -176,6 +195,8 @@ class Scheduler:
             accept=accept,
             outcome=outcome_of(owned.state) if ended else None,
             commands=commands,
+            closes=owned.waits_ended(events) if owned.may_wait else (),
+            wake_at=self.timers.next_wake(owned) if owned.state.status == "waiting" else None,
         )
         owned.next_seq += len(rows)
         owned.durability.number(append)
@@ -195,13 +216,35 @@ class Scheduler:
             else:
                 mine = self.owned.get(owned.id) is owned
                 self.drop(owned, abandon=not isinstance(error, FencedOut))
-                if mine and accept is None:
-                    self._refused(owned.id, error)
+                if mine:  # a refused acceptance may have hidden that its row is ours already
+                    self._refused(owned.id, error if accept is None else FencedOut())
             if then is not None:
                 then(error)
 
         self._writer.put(append, settle)
         self._carry_out(owned, early)
+
+    def _note_waits(self, owned: Owned, before: str, events: Sequence[Event]) -> None:
+        """What a turn changes about the time that an execution waits for, or that it has left."""
+        for event in events:
+            if isinstance(event, StepWaiting):
+                self.timers.limit_step(owned, owned.state.steps[event.step])
+        status = owned.state.status
+        if before != status and before in ("running", "waiting") and not owned.state.over:
+            self.timers.keep_clock(owned)
+        if status == "waiting":
+            self._rest(owned)
+
+    def answer(self, owned: Owned, command: Asked) -> None:
+        """Take in the answer to a wait, or the signal for it; nothing comes of it where the step does
+        not wait any more."""
+        key, generation = step_of_wait(command.wait)
+        step = owned.state.steps.get(key)
+        answered: deque[hp.Happening] = deque()
+        if step is not None and (step.status, step.generation) == ("waiting", generation):
+            given = Answer(data=command.payload.get("data"), by=command.by, at=command.at)
+            answered.append(self._evaluator.answer(owned.state, owned.tenant, key, given))
+        self._turn(owned, answered, commands=(command.id,))
 
     def report(self, report: Report) -> None:
         """Take in what a worker says about an attempt."""
@@ -281,7 +324,7 @@ class Scheduler:
             for listener in self._listeners:
                 listener.on_events(owned.state.plan, owned.tenant, owned.id, recorded)
         if append.accept is not None and not owned.state.over and self.owned.get(owned.id) is owned:
-            self.start_clock(owned)
+            self.timers.keep_clock(owned)
         self._carry_out(owned, effects)
         if append.outcome is not None:
             self._ended(owned)
@@ -306,7 +349,7 @@ class Scheduler:
             if isinstance(effect, Dispatch):
                 self._dispatch(owned, effect)
             elif isinstance(effect, Wake):
-                self._wake_later(owned, effect)
+                self.timers.wake(owned, effect)
             elif isinstance(effect, Abandon):
                 self._abandon(
                     [attempt_id(owned.id, effect.step, effect.generation, effect.attempt)]
@@ -316,8 +359,8 @@ class Scheduler:
         step = owned.state.steps[command.step]
         current = (step.attempt, step.generation) == (command.attempt, command.generation)
         if step.status == "running" and current and not self._draining:
-            self._limit_step(owned, owned.state.plan.nodes[command.node], step)
-            self._send(self._expect(owned, step))
+            self.timers.limit_step(owned, step)
+            self._send(self._expect(owned, step), owned)
 
     def _expect(self, owned: Owned, step: Step) -> Attempt:
         """The current attempt of a step, whose report is to be taken in from now on."""
@@ -325,51 +368,7 @@ class Scheduler:
         key = attempt_id(owned.id, step.key, step.generation, step.attempt)
         owned.attempts[key] = (step.key, step.attempt, step.generation)
         self._attempts[key] = owned
-        return owned.attempt(key, step, self.epoch, self._left(node, step))
-
-    def _left(self, node: PlanNode, step: Step) -> float | None:
-        """Seconds left of a step's limit."""
-        if node.timeout_s is None:
-            return None
-        return max(0.0, step.started_at + node.timeout_s - self.clock())
-
-    def _limit_step(self, owned: Owned, node: PlanNode, step: Step) -> None:
-        """Arm the step's limit, once."""
-        left = self._left(node, step)
-        name = f"limit {step.key}"
-        if left is not None and name not in owned.timers:
-            self._later(owned, name, left, self._step_limit, owned, step.key, step.generation)
-
-    def _step_limit(self, owned: Owned, key: str, generation: int) -> None:
-        taken = self._evaluator.continuing(owned.state, owned.state.node_of(owned.state.steps[key]))
-        self.advance(
-            owned, hp.StepLimit(at=self.clock(), step=key, generation=generation, taken=taken)
-        )
-
-    def start_clock(self, owned: Owned) -> None:
-        """Arm the limit of an execution; it counts from acceptance, or from an operator's retry."""
-        left = owned.state.clock_at + owned.state.plan.settings.timeout_s - self.clock()
-        self._later(owned, "limit", max(0.0, left), self._execution_limit, owned)
-
-    def _execution_limit(self, owned: Owned) -> None:
-        self.advance(owned, hp.ExecutionLimit(at=self.clock()))
-
-    def _wake_later(self, owned: Owned, wake: Wake) -> None:
-        due = hp.Due(at=wake.at, step=wake.step, attempt=wake.attempt, generation=wake.generation)
-        pause = max(0.0, wake.at - self.clock())
-        self._later(owned, f"wake {wake.step}", pause, self.advance, owned, due)
-
-    def _later(
-        self, owned: Owned, name: str, seconds: float, call: Callable[..., None], *args: Any
-    ) -> None:
-        def fire() -> None:
-            owned.timers.pop(name, None)
-            if self.owned.get(owned.id) is owned and not owned.state.over:
-                call(*args)
-
-        if name in owned.timers:
-            owned.timers[name].cancel()
-        owned.timers[name] = asyncio.get_running_loop().call_later(seconds, fire)
+        return owned.attempt(key, step, self.epoch, self.timers.left(node, step))
 
     def _ended(self, owned: Owned) -> None:
         """After the outcome is durable: stop the clocks; linger only for late results."""

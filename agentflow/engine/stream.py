@@ -10,6 +10,9 @@ import msgspec
 from agentflow.execution.events import TERMINAL_EXECUTION
 from agentflow.execution.journal import Journal, Recorded
 
+PAGE = 500
+"""Events of a journal that are read at once."""
+
 
 class TokenDelta(msgspec.Struct, frozen=True, tag=True):
     """A piece of a model's reply: sent at once, never stored, void when its attempt is.
@@ -73,11 +76,14 @@ async def follow(
     """Durable events past ``after``, then what the stream brings; it ends with it."""
     queue = stream.subscribe() if stream is not None else None
     try:
-        past = await journal.read(execution_id, after)
-        if past:
+        over = False
+        while past := await journal.read(execution_id, after, PAGE):
             yield past
             after = past[-1].seq
-        if queue is None or (past and isinstance(past[-1].event, TERMINAL_EXECUTION)):
+            over = isinstance(past[-1].event, TERMINAL_EXECUTION)
+            if len(past) < PAGE:
+                break
+        if queue is None or over:
             return
         while (items := await queue.get()) is not None:
             fresh = [item for item in items if not isinstance(item, Recorded) or item.seq > after]

@@ -13,7 +13,14 @@ import msgspec
 
 from agentflow.errors import NodeFailed, SourceNotFound, StepError
 from agentflow.execution.events import ErrorInfo, ModelCall, Worker
-from agentflow.nodes.base import NodeSet, OpenSource, StepContext, StepResult, is_inline
+from agentflow.nodes.base import (
+    NodeSet,
+    OpenSource,
+    StepContext,
+    StepResult,
+    is_inline,
+    is_waiting,
+)
 from agentflow.plan.plan import Field, PlanNode, PlanSource
 from agentflow.sources.base import Source
 
@@ -24,7 +31,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try of a step, as it travels to a worker. Holds names of credentials, never values.
 
     ``id`` names the attempt everywhere; ``epoch`` is the owner's fence; ``timeout_s`` is what is left
-    of the step's limit; ``sources`` are those the node may use.
+    of the step's limit; ``sources`` are those the node may use; ``losses`` says how many attempts of
+    the step were lost with their worker or their owner.
     """
 
     id: str
@@ -39,6 +47,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[Field, ...]
     sources: tuple[PlanSource, ...]
     timeout_s: float | None = None
+    losses: int = 0
 
 
 class Delta(msgspec.Struct, frozen=True, tag=True):
@@ -98,7 +107,8 @@ class Workers(Protocol):
 
     async def adopt(self, attempts: Sequence[Attempt]) -> frozenset[str]:
         """Take over attempts of a former owner that still run, or whose report was kept: from now on
-        they are reported here. The ids of those; the others are lost."""
+        they are reported here. The ids of those; the others are lost. Whoever else still waits for one
+        of them is told that it is lost to him: should he be the owner after all, he tries again."""
         ...
 
     def acknowledge(self, attempt_ids: Sequence[str]) -> None:
@@ -151,6 +161,8 @@ class Performer:
         node = self._nodes.of_type(attempt.node.type)
         if is_inline(node, attempt.node.placement):
             return node.run_inline(context)
+        if is_waiting(node):
+            raise NodeFailed(f"Nodes of type {attempt.node.type!r} wait on no worker")
         return await node.run(context)
 
     def _context(self, attempt: Attempt, on_text: Callable[[str], None]) -> StepContext:
@@ -170,6 +182,7 @@ class Performer:
             step=attempt.step,
             attempt=attempt.attempt,
             generation=attempt.generation,
+            epoch=attempt.epoch,
             open_source=open_source,
             emit=on_text,
         )

@@ -180,8 +180,9 @@ class Writer:
 
     async def _is_written(self, append: Append) -> bool:
         """Whether the journal holds these very events."""
-        recorded = await self._journal.read(append.execution_id, append.first_seq - 1)
-        written = [encode(entry.event) for entry in recorded[: len(append.events)]]
+        after, count = append.first_seq - 1, len(append.events)
+        recorded = await self._journal.read(append.execution_id, after, count)
+        written = [encode(entry.event) for entry in recorded]
         return written == [encode(event) for event in append.events]
 
     async def _owned(self, batch: list[Entry]) -> set[str]:

@@ -151,7 +151,12 @@ def _parked(turn: Turn, happening: hp.Parked) -> None:
             attempt=happening.attempt,
             generation=step.generation if step else happening.generation,
             wait_id=happening.wait_id,
+            kind=happening.kind,
             until=happening.until,
+            signal=happening.signal,
+            prompt=happening.prompt,
+            form=happening.form,
+            assignees=happening.assignees,
             counted=state.released.get(node, ()),
         )
     )

@@ -18,12 +18,14 @@ Json = Any
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens of one model call. ``estimated`` when the provider reported none."""
+    """Tokens of one model call; ``output_tokens`` include the reasoning ones. ``estimated`` when the
+    provider reported none."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     estimated: bool = False
+    reasoning_tokens: int = 0
 
     @property
     def total(self) -> int:
@@ -31,13 +33,22 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ModelCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One billed call of a model: what it used and cost (US dollars, six places)."""
+    """One call of a model: what it used and cost (US dollars, six places), and the provider's name of
+    it. ``error``: the type of error it ended with, or Cancelled; of a chain also the calls that were
+    never answered are kept, without a provider and a model."""
 
     source: str
     provider: str
     model: str
     usage: Usage = Usage()
     cost: float = 0.0
+    request_id: str = ""
+    error: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the provider did something for it."""
+        return not self.error or self.usage.total > 0
 
 
 class Worker(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,10 +144,17 @@ class StepStarted(_StepBase, frozen=True, kw_only=True, tag="step.started"):
 
 class StepWaiting(_StepBase, frozen=True, kw_only=True, tag="step.waiting"):
     """The step waits for a person, a time or a signal, on no worker, at most until ``until``.
-    ``wait_id`` names the wait; ``counted`` as in step.started."""
+    ``wait_id`` names the wait; ``kind`` is human, timer or signal. ``signal``: the name of the signal;
+    ``prompt``, ``form`` (a JSON Schema) and ``assignees``: what a person is asked, and who. ``counted``
+    as in step.started."""
 
     wait_id: str
+    kind: str = "timer"
     until: float | None = None
+    signal: str = ""
+    prompt: str = ""
+    form: Json = None
+    assignees: tuple[str, ...] = ()
     counted: tuple[int, ...] = ()
 
 

@@ -24,7 +24,7 @@ def broke(turn: Turn, happening: hp.Broke) -> None:
         late(turn, happening)
         return
     step = state.steps[happening.step]
-    node, called = state.node_of(step), bool(happening.calls)
+    node, called = state.node_of(step), any(c.answered for c in happening.calls)
     pause = next_delay(node, step, happening.error, happening.jitter, called=called)
     if pause is None:
         fail_step(turn, happening)

@@ -39,6 +39,8 @@ def _started(state: ExecutionState, event: ev.ExecutionStarted) -> None:
 
 
 def _waiting(state: ExecutionState, event: ev.ExecutionWaiting) -> None:
+    """The clock stops: what it has counted so far is kept below zero until it goes on."""
+    state.clock_at -= event.at
     state.status = "waiting"
 
 
@@ -52,6 +54,8 @@ def _resumed(state: ExecutionState, event: ev.ExecutionResumed) -> None:
         for node in state.plan.nodes:
             if node.branch and not state.taken_in[node.index]:
                 _reopen_branch(state, node)
+    elif state.status == "waiting":
+        state.clock_at += event.at
     state.status = "running"
     state.ended_at = state.error = state.error_node = None
 
@@ -123,6 +127,8 @@ def _new_step(state: ExecutionState, event: Any) -> Step:
     else:
         step.ordinal = len(state.steps)
         state.visits.setdefault(index, []).append(step)
+        if iterations:
+            state.kept.setdefault(index, []).append(step)
     return step
 
 
@@ -229,9 +235,17 @@ def _step_completed(state: ExecutionState, event: ev.StepCompleted) -> None:
     step.worker = event.worker
     step.error = None
     if step.index is None:
+        _gathered(state, step)
         resolve(state, step, event.taken)
     elif event.stop:
         _items_of(state, step).stopped = True
+
+
+def _gathered(state: ExecutionState, step: Step) -> None:
+    """The results of a map step's items are in its own now."""
+    items = state.items.get(step.key)
+    for item in items.steps.values() if items is not None else ():
+        item.result, item.delta = None, {}
 
 
 def _step_failed(state: ExecutionState, event: ev.StepFailed) -> None:

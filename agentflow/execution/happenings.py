@@ -62,7 +62,7 @@ class Broke(_Happening, frozen=True, kw_only=True):
 
 
 class Due(_Happening, frozen=True, kw_only=True):
-    """The back-off of a step has passed."""
+    """The back-off of a step has passed, or the time until which it waits has come."""
 
     step: str
     attempt: int
@@ -77,13 +77,19 @@ class Expanded(_Happening, frozen=True, kw_only=True):
 
 
 class Parked(_Happening, frozen=True, kw_only=True):
-    """A step waits for a person, a time or a signal, at most until ``until``."""
+    """A step waits for a person, a time or a signal, at most until ``until``. The rest as in
+    step.waiting."""
 
     step: str
     attempt: int = 1
     generation: int = 0
     wait_id: str
+    kind: str = "timer"
     until: float | None = None
+    signal: str = ""
+    prompt: str = ""
+    form: Json = None
+    assignees: tuple[str, ...] = ()
 
 
 class RetryAsked(_Happening, frozen=True, kw_only=True):

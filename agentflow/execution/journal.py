@@ -76,6 +76,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
 
     ``accept``: creates the execution's row (and keeps its spec). ``outcome``: closes it.
     ``commands``: ids of the command rows that these events answer; they are deleted with the insert.
+    ``closes``: names of the waits that end with these events. ``wake_at``: when an execution that waits
+    after these events goes on by itself, in seconds since the epoch.
     """
 
     execution_id: str
@@ -85,6 +87,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     accept: Submission | None = None
     outcome: Outcome | None = None
     commands: tuple[int, ...] = ()
+    closes: tuple[str, ...] = ()
+    wake_at: float | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,13 +102,29 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller's promise-by-insert (``cancel``, ``retry``, ``release``) that the owner turns into
-    events."""
+    """A caller's promise-by-insert (``cancel``, ``retry``, ``release``, ``signal``) that the owner turns
+    into events. ``wait``: the wait that a signal or an answer is for, ``by`` whom it is from, ``at``
+    when it was given (seconds since the epoch)."""
 
     id: int
     execution_id: str
     kind: str
     payload: dict[str, Json] = {}
+    wait: str = ""
+    by: str = ""
+    at: float = 0.0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The fold of the first ``seq`` events of an execution (execution.snapshot), a shortcut and nothing
+    more. ``format`` names what wrote it: only the same can read it. ``running``: (step, generation) of
+    the steps whose attempts are under way in it."""
+
+    execution_id: str
+    seq: int
+    format: str
+    content: bytes
+    running: tuple[tuple[str, int], ...] = ()
 
 
 class Journal(Protocol):
@@ -131,12 +151,26 @@ class Journal(Protocol):
         """Those of them that this coordinator, at its present epoch, still owns."""
         ...
 
-    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
-        """The committed events with a greater seq, in order."""
+    async def read(
+        self, execution_id: str, after: int = 0, limit: int | None = None
+    ) -> list[Recorded]:
+        """The first ``limit`` committed events with a greater seq, in order; all unless it is given."""
+        ...
+
+    async def snapshot(self, execution_id: str, format: str) -> Snapshot | None:
+        """The snapshot of an execution, if there is one of this format that is not ahead of its
+        journal."""
+        ...
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> bool:
+        """Keep it in place of an older one, or of one of another format; whether it was kept. It is not
+        where the execution is not ours, or not any more."""
         ...
 
     async def claim(self, limit: int) -> list[Claimed]:
-        """Take over open executions whose owner is dead or released."""
+        """Take over open executions whose owner is dead or released; of those that wait, only the ones
+        that are to go on soon or that a command is for. Of those that two owners in a row died with, one
+        at a time: it may have killed them."""
         ...
 
     async def strays(self, known: Sequence[str], limit: int) -> list[Claimed]:
@@ -145,7 +179,21 @@ class Journal(Protocol):
         ...
 
     async def commands(self, execution_ids: Sequence[str]) -> list[Command]:
-        """Waiting commands for these executions, oldest first."""
+        """Waiting commands for these executions, oldest first; without signals that are kept for a wait
+        which has not begun."""
+        ...
+
+    async def expire(self, waits: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Close waits, given as (execution id, name), to further answers. Those of them that had been
+        answered before: they are answered, not expired.
+
+        Only of executions that are the caller's; raises FencedOut when the lease has ended.
+        """
+        ...
+
+    async def park(self, rests: Sequence[tuple[str, float | None]]) -> None:
+        """Give up executions that wait: from now on their rows alone wake them, at the given time
+        (seconds since the epoch; None: never), or for a command."""
         ...
 
     async def release(self) -> None:
@@ -176,6 +224,8 @@ class ExecutionRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float | None = None
     completed_at: float | None = None
     steps: tuple[dict[str, Json], ...] = ()
+    waits: tuple[dict[str, Json], ...] = ()
+    """What it waits for at present."""
 
     @property
     def over(self) -> bool:

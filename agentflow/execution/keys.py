@@ -33,6 +33,17 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split("."))) if text else ()
 
 
+def wait_id(step: str, generation: int) -> str:
+    """The name of what a step waits for, unique in its execution: a new one in each generation."""
+    return f"{step}/{generation}"
+
+
+def step_of_wait(name: str) -> tuple[str, int]:
+    """(step key, generation) of the name of a wait. Raises ValueError when it is none."""
+    step, _, generation = name.rpartition("/")
+    return step, int(generation)
+
+
 def attempt_id(execution_id: str, step: str, generation: int, attempt: int) -> str:
     """The name of one try of a step, unique in the whole installation."""
     return f"{execution_id}/{step}/{generation}/{attempt}"

@@ -76,6 +76,7 @@ def _next_iteration(state: ExecutionState, loop: Loop) -> None:
     """Begin all members anew; the entry inherits the past of the edges that lead back to it."""
     state.carried[loop.index] = past(state, loop.back)
     state.sent_back[loop.index] = first_failure(state, loop.back)
+    _let_go(state, loop)
     state.iterations[loop.index] += 1
     state.open_parts[loop.index] = loop.parts
     for member in loop.members:
@@ -93,3 +94,35 @@ def _next_iteration(state: ExecutionState, loop: Loop) -> None:
             state.iterations[inner.index] = 1
             state.open_parts[inner.index] = inner.parts
     state.touched.append(loop.entry)
+
+
+def _let_go(state: ExecutionState, loop: Loop) -> None:
+    """Keep no more of a loop's iterations than somebody may still look at.
+
+    Whoever sees anything of them from now on has what is carried in its past. So pasts of their own are
+    of no use any more; nor are a node's results, and the values it wrote over, but for its newest step
+    among what is carried.
+    """
+    carried, around = state.carried[loop.index], state.frame(state.plan.nodes[loop.entry])
+    frame = tuple(state.iterations[outer] for outer in around)
+    for member in loop.members:
+        kept = state.kept.get(member)
+        if not kept:
+            continue
+        newest = kept[-1]
+        newest.past = 0
+        if len(kept) == 1 or newest.status != "completed" or not carried >> newest.ordinal & 1:
+            continue
+        while len(kept) > 1 and kept[-2].iterations[: len(frame)] == frame:
+            _write_over(state, kept.pop(-2), newest)
+
+
+def _write_over(state: ExecutionState, step: Step, newest: Step) -> None:
+    """Let go of what a later step of the same node has written over."""
+    step.past = 0
+    step.result = None
+    step.delta = {
+        name: value
+        for name, value in step.delta.items()
+        if state.merge_of(name) != "last" or newest.delta.get(name) is None
+    }

@@ -107,8 +107,11 @@ class Items:
 class ExecutionState:
     """What is known of an execution. Mutated only by :func:`agentflow.execution.fold.apply`.
 
-    ``seq`` counts folded events. ``visits``: node -> its steps, one for each iteration; ``items``: step
-    key of a map -> its items. ``unfinished`` counts open steps, ``parked`` those of them that hold no
+    ``clock_at``: when the clock of the execution's limit began; it is put off by the time for which the
+    execution waits, and while it waits it is what the clock has counted, as a negative number.
+    ``seq`` counts folded events. ``visits``: node -> its steps, one for each iteration; ``kept``: those
+    of them, of nodes in loops, whose results may still be looked at; ``items``: step key of a map -> its
+    items. ``unfinished`` counts open steps, ``parked`` those of them that hold no
     worker.
 
     Edges, joins and keys are those of the current iteration of each loop: ``iterations`` by loop,
@@ -139,6 +142,7 @@ class ExecutionState:
         self.output: Json = None
         self.steps: dict[str, Step] = {}
         self.visits: dict[int, list[Step]] = {}
+        self.kept: dict[int, list[Step]] = {}
         self.items: dict[str, Items] = {}
         self.unfinished = 0
         self.parked = 0
@@ -163,6 +167,11 @@ class ExecutionState:
 
     def node_of(self, step: Step) -> PlanNode:
         return self.plan.nodes[step.node]
+
+    def merge_of(self, name: str) -> str:
+        """The merge rule of a state field."""
+        field = self.fields.get(name)
+        return field.merge if field is not None else "last"
 
     def key(self, node: PlanNode) -> str:
         """The key of a node's step in the current iteration."""

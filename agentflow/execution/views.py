@@ -205,7 +205,7 @@ def _folded(state: ExecutionState, name: str, value: Json, steps: list[Step]) ->
 
 def _merged(state: ExecutionState, name: str, value: Json, written: Iterable[Json]) -> Json:
     """A field's value with what was written over it, in canonical order."""
-    rule = _rule(state.fields.get(name))
+    rule = state.merge_of(name)
     for delta in written:
         value = merge(rule, value, delta)
     return value

@@ -8,6 +8,7 @@ where they are opened, so that a process loads only what it uses.
 from agentflow.flow.flow import Flow
 from agentflow.flow.opening import (
     bootstrap_key,
+    open_connections,
     open_coordinator,
     open_flow,
     open_local,
@@ -18,6 +19,7 @@ from agentflow.flow.opening import (
 __all__ = [
     "Flow",
     "bootstrap_key",
+    "open_connections",
     "open_coordinator",
     "open_flow",
     "open_local",

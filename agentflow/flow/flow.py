@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+import msgspec
+
 from agentflow.errors import (
     AgentFlowError,
     Conflict,
@@ -25,6 +27,7 @@ from agentflow.execution.journal import (
     Recorded,
     Submission,
 )
+from agentflow.flow.inputs import as_json, check_input
 from agentflow.ids import new_id
 from agentflow.settings import Settings
 
@@ -34,10 +37,12 @@ if TYPE_CHECKING:
     from agentflow.engine.stream import StreamItem
     from agentflow.flow.forking import Fork
     from agentflow.flow.history import History
+    from agentflow.flow.waits import Resumed
     from agentflow.plan.plan import Plan
     from agentflow.spec.check import Checked
     from agentflow.store.notices import Outcomes
     from agentflow.store.pool import Pool
+    from agentflow.store.sealing import Sealer
     from agentflow.store.tenant import ExecutionPage, TenantStore
 
 Json = Any
@@ -57,6 +62,7 @@ class Flow:
         pool: Pool,
         door: Door,
         outcomes: Outcomes,
+        sealer: Sealer,
         closers: Sequence[Callable[[], Any]],
     ) -> None:
         from agentflow.engine.plans import Plans
@@ -65,6 +71,7 @@ class Flow:
         self._pool = pool
         self._door = door
         self._outcomes = outcomes
+        self._sealer = sealer
         self._closers = closers
         self._plans = Plans()
         self._health: tuple[float, dict[str, Json]] = (0.0, {})
@@ -124,8 +131,8 @@ class Flow:
         spec, plan = await self._compile_aside(document)
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
-        initial_state, metadata = _as_json(initial_state), _as_json(metadata)
-        _check_input(plan, spec, initial_state)
+        initial_state, metadata = as_json(initial_state), as_json(metadata)
+        check_input(plan, spec, initial_state)
         submission = Submission(
             execution_id=new_id("exec"),
             tenant=tenant,
@@ -141,10 +148,11 @@ class Flow:
         return submission.execution_id
 
     async def _accept(self, submission: Submission) -> None:
-        """The door tries coordinators with the same id; an answer that got lost is looked up."""
+        """The door tries coordinators with the same id; where one had it already it is looked up. Not
+        where one refused it: should it be committed after all, that one takes it back."""
         try:
             await self._door.accept(submission)
-        except (Conflict, StoreUnavailable):
+        except Conflict:
             store = self._store(submission.tenant)
             try:
                 await store.execution(submission.execution_id)
@@ -157,7 +165,10 @@ class Flow:
         record = await store.execution(execution_id)
         if record.over:
             return record
-        return await self.history(tenant).record(record)
+        from agentflow.flow.waits import open_waits
+
+        found = await self.history(tenant).record(record)
+        return msgspec.structs.replace(found, waits=await open_waits(store, execution_id))
 
     async def list(
         self,
@@ -174,10 +185,16 @@ class Flow:
         return await self._store(tenant).executions(status=status, limit=limit, cursor=cursor)
 
     async def wait(
-        self, tenant: str, execution_id: str, timeout_s: float | None = None
+        self,
+        tenant: str,
+        execution_id: str,
+        timeout_s: float | None = None,
+        *,
+        at_rest: bool = False,
     ) -> ExecutionRecord:
-        """The execution once it is over, or as it stands after ``timeout_s`` seconds. Raises NotFound."""
-        await self._store(tenant).wait_over(execution_id, timeout_s)
+        """The execution once it is over, or as it stands after ``timeout_s`` seconds; with ``at_rest``
+        also once it waits for somebody (not for a time alone). Raises NotFound."""
+        await self._store(tenant).wait_over(execution_id, timeout_s, at_rest=at_rest)
         return await self.get(tenant, execution_id)
 
     async def follow(
@@ -256,7 +273,7 @@ class Flow:
         record = await self._store(tenant).execution(execution_id)
         other = None if document is None else await self._compile_aside(document)
         made = await fork(self.history(tenant), record, from_node, state or {}, other)
-        _check_input(made.plan, made.submission.spec, made.submission.initial_state)
+        check_input(made.plan, made.submission.spec, made.submission.initial_state)
         if not preview:
             await self._accept(made.submission)
         return made
@@ -268,6 +285,38 @@ class Flow:
         Raises NotFound, Conflict (its status does not allow it), StoreUnavailable.
         """
         await self._store(tenant).retry(execution_id)
+
+    async def resume(
+        self,
+        tenant: str,
+        execution_id: str,
+        data: Json = None,
+        *,
+        by: str,
+        wait_id: str | None = None,
+        node_id: str | None = None,
+        signal: str | None = None,
+    ) -> Resumed:
+        """Answer what an execution waits for: one of the wait's name, its node, or a signal's name.
+
+        The committed answer is the promise; a second one is never taken. A signal that comes before
+        its wait is kept for it. Raises NotFound, Conflict (answered, expired or over), InvalidInput
+        (the answer does not fit), StoreUnavailable.
+        """
+        from agentflow.flow import waits
+
+        given = as_json({"data": data}, "data")["data"]
+        store, plan = self._store(tenant), await self.history(tenant).plan(execution_id)
+        if signal is not None:
+            taken = await waits.signal(store, plan, execution_id, signal, given, by)
+        else:
+            taken = await waits.answer(
+                store, plan, execution_id, given, by, wait_id=wait_id, node_id=node_id
+            )
+        owner = await store.owner_of(execution_id)
+        if owner is not None:
+            await self._door.nudge(owner, execution_id)
+        return taken
 
     async def release(self, tenant: str, execution_id: str, reason: str = "") -> None:
         """Let a quarantined execution run again; when this returns the request is committed.
@@ -341,34 +390,8 @@ class Flow:
     def _store(self, tenant: str) -> TenantStore:
         from agentflow.store.tenant import for_tenant
 
-        return for_tenant(self._pool, tenant, self._outcomes)
+        return for_tenant(self._pool, tenant, self._outcomes, self._sealer)
 
 
 def _ends(item: StreamItem) -> bool:
     return isinstance(item, Recorded) and isinstance(item.event, TERMINAL_EXECUTION)
-
-
-def _as_json(given: dict[str, Json] | None) -> dict[str, Json]:
-    """What a caller gives, as the journal will give it back. Raises InvalidInput."""
-    from agentflow.engine.workers import plain
-
-    try:
-        kept: dict[str, Json] = plain(given or {})
-    except ValueError as error:
-        raise InvalidInput(f"initial_state and metadata must be JSON: {error}") from error
-    return kept
-
-
-def _check_input(plan: Plan, spec: dict[str, Json], initial_state: dict[str, Json]) -> None:
-    """``initial_state`` is checked before an execution exists. Raises InvalidInput."""
-    from agentflow.engine.evaluation import require_fit
-
-    require_fit({field.name: field for field in plan.fields}, None, initial_state)
-    schema = spec.get("input_schema")
-    if schema is None:
-        return
-    from agentflow.spec.schema import first_mismatch
-
-    mismatch = first_mismatch(schema, initial_state)
-    if mismatch is not None:
-        raise InvalidInput(f"initial_state does not fit input_schema: {mismatch}")

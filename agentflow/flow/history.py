@@ -39,9 +39,8 @@ class History:
         """The plan that an execution follows. Raises NotFound."""
         return (await self.document(execution_id))[1]
 
-    async def events(self, execution_id: str) -> AsyncIterator[Event]:
-        """Its committed events, in order, read page by page."""
-        after = 0
+    async def events(self, execution_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """Its committed events with a greater seq, in order, read page by page."""
         while recorded := await self._store.events(execution_id, after):
             for entry in recorded:
                 yield entry.event
@@ -54,13 +53,21 @@ class History:
         return spec, self._plans.of(content_hash, spec)
 
     async def whole(self, execution_id: str) -> tuple[Folding, list[Event]]:
-        """All events, and what every step saw. Raises NotFound."""
-        events = [event async for event in self.events(execution_id)]
-        return await self._look(execution_id, lambda key: True), events
+        """What every step saw, and how each ended: its last terminal event. Raises NotFound."""
+        ends: dict[str, Event] = {}
+        folding = await self._look(execution_id, lambda key: True, ends=ends)
+        return folding, list(ends.values())
 
     async def fold(self, execution_id: str) -> ExecutionState:
-        """An execution as its journal tells it. Raises NotFound."""
-        return (await self._look(execution_id, lambda key: False)).state
+        """An execution as its journal tells it, behind its last snapshot. Raises NotFound."""
+        from agentflow.engine.snapshots import last_state
+        from agentflow.execution.fold import apply
+
+        state = await last_state(self._store, await self.plan(execution_id), execution_id)
+        async for event in self.events(execution_id, state.seq):
+            apply(state, event)
+            state.touched.clear()
+        return state
 
     async def record(self, row: ExecutionRecord) -> ExecutionRecord:
         """An open execution with what its journal says so far: its partial state and steps."""
@@ -130,13 +137,25 @@ class History:
         """How execution b differs from a, step by step, as they stand. Raises NotFound."""
         from agentflow.engine.inspection import compared
 
-        return compared(await self.fold(a), await self.fold(b))
+        foldings = [await self._look(each, lambda key: False, made_by_all=True) for each in (a, b)]
+        return compared(*foldings)
 
-    async def _look(self, execution_id: str, wanted: Callable[[str], bool]) -> Folding:
+    async def _look(
+        self,
+        execution_id: str,
+        wanted: Callable[[str], bool],
+        made_by_all: bool = False,
+        ends: dict[str, Event] | None = None,
+    ) -> Folding:
+        """Folds the journal page by page. ``ends`` is filled with the last terminal event of each step."""
         from agentflow.engine.inspection import Folding
+        from agentflow.execution.events import TERMINAL_STEP
         from agentflow.execution.state import ExecutionState
 
-        folding = Folding(ExecutionState(await self.plan(execution_id), execution_id), wanted)
+        state = ExecutionState(await self.plan(execution_id), execution_id)
+        folding = Folding(state, wanted, made_by_all)
         async for event in self.events(execution_id):
             folding.take(event)
+            if ends is not None and isinstance(event, TERMINAL_STEP):
+                ends[event.step] = event
         return folding

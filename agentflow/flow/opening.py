@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from agentflow.execution.listener import Listener
     from agentflow.nodes.base import NodeSet
     from agentflow.sources.base import Source
-    from agentflow.sources.connections import Opener, SourceSpec
+    from agentflow.sources.connections import Connections, Opener, SourceSpec
+    from agentflow.store.blobs import BlobStore
     from agentflow.store.embedded import EmbeddedPostgres
+    from agentflow.store.pool import Pool
 
 
 async def open_database(settings: Settings) -> tuple[str, list[Any]]:
@@ -44,12 +46,21 @@ async def open_flow(settings: Settings, door: Door) -> Flow:
     from agentflow.store.keys import ensure_bootstrap_key
     from agentflow.store.notices import Outcomes
     from agentflow.store.pool import open_pool
+    from agentflow.store.sealing import Sealer
 
     dsn, closers = await open_database(settings)
     pool = await open_pool(dsn)
     await ensure_bootstrap_key(pool, bootstrap_key(settings))
     outcomes = Outcomes(dsn)
-    return Flow(settings, pool, door, outcomes, [outcomes.close, pool.close, *closers])
+    sealer = Sealer(pool, await open_blobs(settings, pool))
+    return Flow(settings, pool, door, outcomes, sealer, [outcomes.close, pool.close, *closers])
+
+
+async def open_blobs(settings: Settings, pool: Pool) -> BlobStore:
+    """Where values go that are too large for a row. Raises ConfigError, StoreUnavailable."""
+    from agentflow.store.blobs import open_store, space_of
+
+    return open_store(settings.blobs, settings.data_dir, await space_of(pool))
 
 
 async def open_local(settings: Settings) -> Flow:
@@ -76,10 +87,19 @@ async def open_coordinator(
     from agentflow.store.leases import heartbeat
     from agentflow.store.pool import open_pool
     from agentflow.store.retention import Housekeeping
+    from agentflow.store.sealing import Sealer
 
     dsn, closers = await open_database(settings)
     pool = await open_pool(dsn)
-    housekeeping = Housekeeping(pool, settings.retention_days_max, erasing=settings.retention)
+    try:
+        blobs = await open_blobs(settings, pool)
+        await blobs.check()
+    except BaseException:
+        await pool.close()
+        raise
+    housekeeping = Housekeeping(
+        pool, settings.retention_days_max, blobs=blobs, erasing=settings.retention
+    )
 
     async def close() -> None:
         await housekeeping.close()
@@ -90,7 +110,7 @@ async def open_coordinator(
 
     engine = Engine(
         coordinator_id,
-        journal=PostgresJournal(pool, coordinator_id, settings.lease_s),
+        journal=PostgresJournal(pool, coordinator_id, settings.lease_s, Sealer(pool, blobs)),
         lease=LeaseKeeper(
             heartbeat(dsn, coordinator_id, settings.lease_s),
             lease_s=settings.lease_s,
@@ -111,20 +131,32 @@ async def open_coordinator(
     return engine
 
 
-def open_nodes() -> NodeSet:
-    """Every kind of work this version can do."""
+def open_nodes(connections: Connections | None = None) -> NodeSet:
+    """Every kind of work this version can do. ``connections``: those of a worker; coordinators have
+    none, and leave to workers what needs one."""
     from agentflow.nodes.aggregator import AggregatorNode
     from agentflow.nodes.base import NodeSet
+    from agentflow.nodes.db import DbNode
+    from agentflow.nodes.http import HttpNode
+    from agentflow.nodes.human import HumanNode
     from agentflow.nodes.input import InputNode
     from agentflow.nodes.llm import LlmNode
     from agentflow.nodes.router import RouterNode
+    from agentflow.nodes.wait import WaitNode
+    from agentflow.sources.connections import Connections
+
+    connections = connections or Connections({})
 
     return NodeSet(
         {
             "input": InputNode(),
             "router": RouterNode(),
             "llm": LlmNode(),
+            "http": HttpNode(connections.open),
+            "db": DbNode(),
             "aggregator": AggregatorNode(),
+            "human": HumanNode(),
+            "wait": WaitNode(),
         }
     )
 
@@ -132,27 +164,39 @@ def open_nodes() -> NodeSet:
 def open_performer(settings: Settings) -> Performer:
     """What a worker process needs to run attempts."""
     from agentflow.engine.workers import Performer
+
+    connections = open_connections(settings)
+    return Performer(open_nodes(connections), connections.open, connections.close)
+
+
+def open_connections(settings: Settings) -> Connections:
+    """What opens the sources of a worker process, and keeps their connections."""
     from agentflow.sources.connections import Connections
 
-    connections = Connections(_openers(settings))
-    return Performer(open_nodes(), connections.open, connections.close)
+    return Connections(_openers(settings))
 
 
 def _openers(settings: Settings) -> Mapping[str, Opener]:
     """Provider -> how a connection to it is opened; the module is imported at its first use."""
     from agentflow.egress import Policy
     from agentflow.sources.credentials import Credentials
+    from agentflow.sources.guarded import guarded
+    from agentflow.sources.guarded_calls import guarded_database, guarded_service
+    from agentflow.sources.hosted import hosted_openers
     from agentflow.spec.environment import allowed
 
     policy = Policy(settings.egress_allow)
     credentials = Credentials(os.environ, lambda name: allowed(name, settings.source_env))
 
-    def hosted(source: SourceSpec) -> Awaitable[Source]:
-        from agentflow.sources.openai import open_openai
+    def service(source: SourceSpec) -> Awaitable[Source]:
+        from agentflow.sources.api import open_api
 
-        return open_openai(
-            source.id, source.provider, source.config, policy=policy, credentials=credentials
-        )
+        return open_api(source.id, source.config, policy=policy, credentials=credentials)
+
+    def database(source: SourceSpec) -> Awaitable[Source]:
+        from agentflow.sources.sqlserver import open_database
+
+        return open_database(source.id, source.config, policy=policy, credentials=credentials)
 
     def embedded(source: SourceSpec) -> Awaitable[Source]:
         from agentflow.sources.local import open_local as open_model
@@ -165,10 +209,10 @@ def _openers(settings: Settings) -> Mapping[str, Opener]:
         )
 
     return {
-        "openai": hosted,
-        "openai-compatible": hosted,
-        "vllm": hosted,
+        **{name: guarded(each) for name, each in hosted_openers(policy, credentials).items()},
         "local": embedded,
+        "api": guarded_service(service),
+        **dict.fromkeys(("db", "postgres", "mysql"), guarded_database(database)),
     }
 
 

@@ -29,7 +29,7 @@ class StepContext:
 
     ``view`` is a read-only record of the state fields that the node reads (plus ``outputs`` and
     ``execution``), folded from its causal past. ``record`` is told of every billed call at once, so
-    that its cost is kept when the attempt fails later.
+    that its cost is kept when the attempt fails later. ``epoch`` is the owner's fence.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class StepContext:
         step: str,
         attempt: int = 1,
         generation: int = 0,
+        epoch: int = 0,
         deadline: float | None = None,
         open_source: Callable[[str], Awaitable[Source]] | None = None,
         emit: Callable[[str], None] | None = None,
@@ -56,6 +57,7 @@ class StepContext:
         self.step = step
         self.attempt = attempt
         self.generation = generation
+        self.epoch = epoch
         self.deadline = deadline
         self.calls: list[ModelCall] = []
         self._open_source = open_source
@@ -99,7 +101,54 @@ class InlineNode(Protocol):
         ...
 
 
-def is_inline(code: Node | InlineNode, placement: str) -> TypeIs[InlineNode]:
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step waits for. ``kind``: human, timer or signal. ``until``: seconds since the epoch;
+    ``after_s``: seconds from now; neither: for ever. ``signal``: its name; ``prompt``, ``form`` (a JSON
+    Schema) and ``assignees``: what a person is asked, and who."""
+
+    kind: str
+    until: float | None = None
+    after_s: float | None = None
+    signal: str = ""
+    prompt: str = ""
+    form: Json = None
+    assignees: tuple[str, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a wait was answered with, by whom, and when (seconds since the epoch)."""
+
+    data: Json
+    by: str
+    at: float
+
+
+class WaitingNode(Protocol):
+    """A kind of work that waits for a person, a time or a signal. It holds no worker: what is called
+    here is cheap and pure, and done inside the coordinator's loop."""
+
+    def pause(self, context: StepContext) -> Pause:
+        """What the step waits for, when it begins. Raises StepError."""
+        ...
+
+    def answered(self, context: StepContext, answer: Answer) -> StepResult:
+        """What the step gives once it is answered."""
+        ...
+
+    def expired(self, context: StepContext, at: float) -> StepResult:
+        """What the step gives when the time has come. Raises StepTimeout where it waited in vain."""
+        ...
+
+
+AnyNode = Node | InlineNode | WaitingNode
+
+
+def is_waiting(code: AnyNode) -> TypeIs[WaitingNode]:
+    """Whether this kind of work waits for something outside."""
+    return hasattr(code, "pause")
+
+
+def is_inline(code: AnyNode, placement: str) -> TypeIs[InlineNode]:
     """Whether a node placed there is done by ``run_inline``. The placement decides for work that can
     be done either way; cheap work is done so wherever it is placed."""
     return hasattr(code, "run_inline") and (placement == "inline" or not hasattr(code, "run"))
@@ -108,10 +157,10 @@ def is_inline(code: Node | InlineNode, placement: str) -> TypeIs[InlineNode]:
 class NodeSet:
     """The kinds of work of one process, by node type. Registration is O(1) and may happen at run time."""
 
-    def __init__(self, nodes: Mapping[str, Node | InlineNode]) -> None:
+    def __init__(self, nodes: Mapping[str, AnyNode]) -> None:
         self._nodes = dict(nodes)
 
-    def of_type(self, node_type: str) -> Node | InlineNode:
+    def of_type(self, node_type: str) -> AnyNode:
         """The node implementation of this type. Raises NotSupported."""
         try:
             return self._nodes[node_type]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from agentflow.errors import StepError
 from agentflow.execution.events import ModelCall, Usage
 from agentflow.nodes.base import StepContext
 from agentflow.sources.base import BilledError, Message, ModelReply, ModelRequest, ModelSource
@@ -15,6 +16,8 @@ from agentflow.spec.jsonschema import compile_schema
 from agentflow.spec.templates import compact
 
 Json = Any
+Ask = Callable[[ModelRequest, Callable[[str], None] | None], Awaitable[ModelReply]]
+"""Gives the reply to a request. Raises StepError."""
 Fitting = Callable[[str], tuple[Json, list[str]]]
 """A reply's text -> what it says as data, and what about it does not fit."""
 
@@ -28,30 +31,51 @@ async def call(
     on_text: Callable[[str], None] | None = None,
 ) -> ModelReply:
     """One call, recorded whatever becomes of it. ``index`` counts the step's calls. Raises StepError."""
-    keyed = msgspec.structs.replace(request, idempotency_key=context.key(index))
+    keyed = msgspec.structs.replace(
+        request, idempotency_key=context.key(index), attempt=context.attempt
+    )
     try:
         reply = await source.generate(keyed, on_text)
     except BilledError as billed:
-        context.record(_billing(source_id, billed.reply))
-        raise billed.error from None
+        context.record(_billing(source_id, billed.reply, billed.error.type))
+        raise _of(source_id, billed.error) from None
+    except StepError as error:
+        raise _of(source_id, error) from None
     context.record(_billing(source_id, reply))
     return reply
 
 
+def record_failure(
+    context: StepContext, source_id: str, error_type: str, *, since: int | None = None
+) -> None:
+    """Keep that a call was made in vain, unless it is among those recorded ``since``, as it was
+    billed."""
+    billed = () if since is None else context.calls[since:]
+    if not any(made.source == source_id for made in billed):
+        context.record(ModelCall(source_id, "", "", error=error_type))
+
+
+def _of(source_id: str, error: StepError) -> StepError:
+    """The error, naming the source: connections are shared by sources of the same configuration."""
+    if repr(source_id) in error.message:
+        return error
+    named = type(error)(f"Source {source_id!r}: {error.message}", after=error.after)
+    named.uncounted = error.uncounted
+    return named
+
+
 async def structured(
-    context: StepContext,
-    source_id: str,
-    source: ModelSource,
+    ask: Ask,
     request: ModelRequest,
     fitting: Fitting,
     on_text: Callable[[str], None] | None = None,
 ) -> tuple[ModelReply, Json, list[str]]:
     """The reply to a request with a schema, after at most one repair; the data in it; and what still
     does not fit. Raises StepError."""
-    reply = await call(context, source_id, source, request, 0, on_text)
+    reply = await ask(request, on_text)
     data, problems = fitting(reply.text)
     if problems:
-        reply = await call(context, source_id, source, _repair(request, reply, problems), 1)
+        reply = await ask(_repair(request, reply, problems), None)
         data, problems = fitting(reply.text)
     return reply, data, problems
 
@@ -76,14 +100,17 @@ def encodable(value: Json) -> Json:
     return value
 
 
-def _billing(source_id: str, reply: ModelReply) -> ModelCall:
+def _billing(source_id: str, reply: ModelReply, error: str = "") -> ModelCall:
     usage = Usage(
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,
         cached_tokens=reply.cached_tokens,
         estimated=reply.estimated,
+        reasoning_tokens=reply.reasoning_tokens,
     )
-    return ModelCall(source_id, reply.provider, reply.model, usage, reply.cost)
+    return ModelCall(
+        source_id, reply.provider, reply.model, usage, reply.cost, reply.request_id, error
+    )
 
 
 def _unfenced(text: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from agentflow.errors import InvalidInput, NotSupported, OutputSchemaMismatch
+from agentflow.errors import InvalidInput, OutputSchemaMismatch
 from agentflow.nodes.base import StepContext, StepResult
-from agentflow.nodes.calls import call, encodable, fit, structured
+from agentflow.nodes.calls import encodable, fit, structured
+from agentflow.nodes.chain import Chain
 from agentflow.nodes.names import declared_names
-from agentflow.sources.base import Message, ModelReply, ModelRequest, ModelSource
+from agentflow.sources.base import Message, ModelReply, ModelRequest
+from agentflow.spec.kinds.base import named_source
 from agentflow.spec.templates import (
     Embedded,
     compact,
@@ -40,16 +42,17 @@ class LlmNode:
 
         Raises StepError; every call that was billed is recorded first.
         """
-        source_id = _source_of(context)
-        source = cast(ModelSource, await context.source(source_id))
+        options = context.options
+        sources = named_source(options)
+        chain = Chain(context, sources, options["fallback_on"], race=options["race"])
         request = _request(context)
         on_text = context.emit if context.options["stream"] else None
         schema = context.options.get("response_schema")
         if schema is None:
-            reply = await call(context, source_id, source, request, 0, on_text)
+            reply = await chain.ask(request, on_text)
             return _result(context, reply, reply.text, {})
         reply, data, problems = await structured(
-            context, source_id, source, request, lambda text: fit(text, schema), on_text
+            chain.ask, request, lambda text: fit(text, schema), on_text
         )
         if problems:
             cut = " (it was cut off by max_tokens)" if reply.finish_reason == "length" else ""
@@ -58,16 +61,6 @@ class LlmNode:
                 f"repair{cut}: {'; '.join(problems)}"[:1000]
             )
         return _result(context, reply, data, {"data": data})
-
-
-def _source_of(context: StepContext) -> str:
-    """The source's id. Raises NotSupported for a chain."""
-    named = context.options["source"]
-    if isinstance(named, str):
-        return named
-    if len(named) != 1:
-        raise NotSupported(f"Node {context.node.id!r} names a chain of sources (fallbacks)")
-    return str(named[0])
 
 
 def _request(context: StepContext) -> ModelRequest:
@@ -98,7 +91,36 @@ def _messages(context: StepContext) -> tuple[Message, ...]:
         chat += _given_messages(context, missing)
     for name in missing:
         _log.warning("Node %r: the template names {%s}, which is absent", context.node.id, name)
+    chat = _with_pictures(chat, _pictures(context))
     return tuple(Message(turn.role, encodable(turn.content)) for turn in chat)
+
+
+def _pictures(context: StepContext) -> list[Json]:
+    """The parts of ``images``. Raises InvalidInput."""
+    images = context.options["images"]
+    if not images:
+        return []
+    given = resolve_values(images, context.view, declared_names(context))
+    if not isinstance(given, list):
+        raise InvalidInput("images must be a list of addresses")
+    for image in given:
+        if not isinstance(image, str) or not image.lower().startswith(("http:", "https:", "data:")):
+            raise InvalidInput(
+                "An image must be an http address or a data URL; blobs cannot be read yet"
+            )
+    return [{"type": "image_url", "image_url": {"url": image}} for image in given]
+
+
+def _with_pictures(chat: list[Message], pictures: list[Json]) -> list[Message]:
+    """The chat with the pictures in the last message of the user. Raises InvalidInput."""
+    if not pictures:
+        return chat
+    place = max((index for index, turn in enumerate(chat) if turn.role == "user"), default=None)
+    if place is None:
+        raise InvalidInput("images need a message of the role user to go with")
+    said = chat[place].content
+    words = [{"type": "text", "text": said}] if isinstance(said, str) else list(said)
+    return [*chat[:place], Message("user", [*words, *pictures]), *chat[place + 1 :]]
 
 
 def _given_messages(context: StepContext, missing: list[str]) -> list[Message]:
@@ -161,6 +183,7 @@ def _result(
             "input_tokens": sum(call.usage.input_tokens for call in calls),
             "output_tokens": sum(call.usage.output_tokens for call in calls),
             "cached_tokens": sum(call.usage.cached_tokens for call in calls),
+            "reasoning_tokens": sum(call.usage.reasoning_tokens for call in calls),
             "estimated": any(call.usage.estimated for call in calls),
         },
         "cost": round(sum(call.cost for call in calls), 6),

@@ -6,14 +6,17 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, Protocol, TypedDict
 
 from agentflow.errors import NotSupported, StepError
 from agentflow.nodes.base import StepContext, StepResult
 from agentflow.nodes.calls import encodable, fit, structured
+from agentflow.nodes.chain import Chain
 from agentflow.nodes.names import declared_names
-from agentflow.sources.base import Message, ModelRequest, ModelSource
+from agentflow.sources.base import Message, ModelRequest
 from agentflow.spec.expressions import compile_expression
+from agentflow.spec.kinds.base import named_source
+from agentflow.spec.kinds.llm import FALLBACK_ON
 from agentflow.spec.kinds.router import BUILT_IN, strategy, text_rule
 from agentflow.spec.patterns import compile_pattern
 from agentflow.spec.templates import compact, look_up, render, split_path
@@ -85,14 +88,11 @@ class RouterNode:
         return _result(context, intent if matched else None, matched, **extra)
 
     async def _ask_model(self, context: StepContext) -> tuple[Json, dict[str, Json]]:
-        source_id = str(context.options["source"])
-        source = cast(ModelSource, await context.source(source_id))
+        chain = Chain(context, named_source(context.options), FALLBACK_ON)
         request = _request(context)
         intents = tuple(_described(context))
         _, intent, _ = await structured(
-            context,
-            source_id,
-            source,
+            chain.ask,
             request,
             lambda text: _intent_in(text, intents, request.response_schema),
         )

@@ -119,12 +119,20 @@ def _options(normalized: dict[str, Json], sources: Mapping[str, PlanSource]) -> 
         kind = node_kind(spec["type"])
         if kind is None:
             raise ValueError(f"unknown node type {spec['type']!r}: check the document first")
-        options = options_of(kind, spec.get("metadata") or {})
+        options = _chained(options_of(kind, spec.get("metadata") or {}), sources)
         named = kind.sources(options)
         source = sources.get(named[0]) if named else None
         kind = kind.refined(options, source.config if source else None)
         works.append(_Work(spec, kind, options, named, source))
     return works
+
+
+def _chained(options: dict[str, Json], sources: Mapping[str, PlanSource]) -> dict[str, Json]:
+    """Options that name one source alone, with what that source says comes after it."""
+    name = options.get("source")
+    source = sources.get(name) if isinstance(name, str) else None
+    fallbacks = source.config.get("fallbacks") if source else None
+    return {**options, "source": [name, *fallbacks]} if fallbacks else options
 
 
 def _fields(

@@ -64,7 +64,7 @@ def _of_sources(node: PlanNode, sources: dict[str, PlanSource]) -> Iterator[str]
             yield f"Node {node.id!r}: the stored source {name!r} cannot be used yet"
             continue
         subject = f"Source {source.id!r}"
-        if source.provider not in EXECUTABLE:
+        if (source.provider or source.kind) not in EXECUTABLE:
             yield f"{subject}: provider {source.provider!r} cannot be called yet"
         elif source.provider == "vllm" and not source.config.get("base_url"):
             yield f"{subject}: provider 'vllm' without base_url cannot be deployed yet"
@@ -72,7 +72,5 @@ def _of_sources(node: PlanNode, sources: dict[str, PlanSource]) -> Iterator[str]
             yield f"{subject} has limits, which cannot be enforced yet"
         if source.config.get("spill"):
             yield f"{subject}: 'spill' cannot be executed yet"
-        if source.config.get("fallbacks") and isinstance(node.options.get("source"), str):
-            yield f"{subject}: a chain of sources (fallbacks) cannot be executed yet"
         if any(key.endswith("_ref") for key in source.config):
             yield f"{subject}: secret references cannot be resolved yet; name a variable"

@@ -20,15 +20,44 @@ class Source(Protocol):
         ...
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """Something a model may ask for; ``parameters`` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Json] = {}
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A model asks for a tool. ``id`` ties the result to the call; ``signature`` is what some
+    providers want back with it."""
+
+    id: str
+    name: str
+    arguments: dict[str, Json] = {}
+    signature: str = ""
+
+
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a chat; ``content`` is text or a provider-neutral list of parts."""
+    """One turn of a chat. ``content`` is text, or a list of parts: ``{"type": "text", "text": ...}``
+    and ``{"type": "image_url", "image_url": {"url": ...}}``, where the address may be a data URL.
+
+    A turn of role ``assistant`` may carry the ``tool_calls`` it made; one of role ``tool`` holds the
+    result of the call ``tool_call_id`` names.
+    """
 
     role: str
     content: Json
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of a model. None leaves a parameter to the source's configuration or default."""
+    """One call of a model. None leaves a parameter to the source's configuration or default.
+
+    ``tool_choice`` is ``auto``, ``none``, ``required`` (some tool) or the name of a tool. ``attempt``
+    counts the tries of the step that calls.
+    """
 
     messages: tuple[Message, ...]
     model: str | None = None
@@ -40,14 +69,20 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     response_schema: dict[str, Json] | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
     idempotency_key: str = ""
+    attempt: int = 1
     timeout_s: float | None = None
 
 
 class ModelReply(msgspec.Struct, frozen=True, kw_only=True):
     """What a model answered. Token counts are the provider's, or estimates marked as such.
 
-    ``cost`` in US dollars, six places; ``priced`` is false when no price is known for the model.
+    ``finish_reason`` is ``stop``, ``length``, ``tool_calls``, ``content_filter``, ``error`` (the call
+    broke off) or the provider's own word. ``input_tokens`` include the cached ones, ``output_tokens``
+    the reasoning ones. ``request_id`` is the provider's name of the call, if it gave one. ``cost`` in
+    US dollars, six places; ``priced`` is false when no price is known for the model.
     """
 
     text: str
@@ -57,9 +92,12 @@ class ModelReply(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     estimated: bool = False
     cost: float = 0.0
     priced: bool = True
+    tool_calls: tuple[ToolCall, ...] = ()
+    request_id: str = ""
 
 
 class BilledError(Exception):

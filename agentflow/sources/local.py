@@ -101,6 +101,7 @@ class LocalSource:
         Raises CallTimeout, ContextLengthExceeded, ProviderRejected, ProviderUnavailable; BilledError
         when the model had begun to answer.
         """
+        _check(self._name, request)
         chosen = parameters(request, self._config)
         call = _Call(asyncio.get_running_loop(), on_text)
         running = self._model.start(_body(request, chosen), call)
@@ -216,6 +217,16 @@ class LocalModel:
 
     def _work(self, body: dict[str, Json], call: _Call) -> None:
         self._server.handle_chat_completions(body, call.take)
+
+
+def _check(name: str, request: ModelRequest) -> None:
+    """Raises ProviderRejected for what a small model of words cannot do."""
+    if request.tools:
+        raise ProviderRejected(f"The local model {name!r} calls no tools; name a hosted one")
+    for message in request.messages:
+        parts = message.content if isinstance(message.content, list | tuple) else ()
+        if any(not isinstance(part, dict) or part.get("type") != "text" for part in parts):
+            raise ProviderRejected(f"The local model {name!r} reads text alone; name a hosted one")
 
 
 def _body(request: ModelRequest, chosen: Parameters) -> dict[str, Json]:

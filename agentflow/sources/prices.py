@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = Any
 PER = 1_000_000
-_LISTED_AS = {
+_LISTED_AS: dict[str, str] = {
     "openai": "openai",
     "azure": "azure",
     "anthropic": "anthropic",
     "gemini": "google",
 }
 """Provider -> its name in the table."""
+PROVIDERS = tuple(_LISTED_AS)
+"""The providers whose prices the built-in table has."""
 
 
 def cost(
@@ -55,6 +57,43 @@ def price_known(provider: str, model: str, base_url: str | None = None) -> bool 
     if find_spec("genai_prices") is None:
         return None
     return _listed(provider, model, base_url, 1, 1, 0) is not None
+
+
+class Price(NamedTuple):
+    """What a model costs by the built-in table, in dollars per million tokens of a short call."""
+
+    provider: str
+    model: str
+    input_per_mtok: float
+    output_per_mtok: float
+    cached_per_mtok: float
+
+
+def known_prices(provider: str | None = None, text: str = "") -> list[Price]:
+    """The models whose names hold the text, of one of our providers or of all; sorted. Empty where no
+    table is installed."""
+    if find_spec("genai_prices") is None:
+        return []
+    from genai_prices import data_snapshot
+
+    wanted = {listed: own for own, listed in _LISTED_AS.items() if provider in (None, own)}
+    found = [
+        _price(wanted[each.id], model.id)
+        for each in data_snapshot.get_snapshot().providers
+        if each.id in wanted
+        for model in each.models
+        if text.lower() in model.id.lower()
+    ]
+    return sorted(price for price in found if price is not None)
+
+
+def _price(provider: str, model: str) -> Price | None:
+    """The price of one model; None where it is not by tokens."""
+    thousand = ((1000, 0, 0), (0, 1000, 0), (1000, 0, 1000))
+    dollars = [_listed(provider, model, None, *counts) for counts in thousand]
+    if not any(dollars):
+        return None
+    return Price(provider, model, *(round((each or 0.0) * 1000, 6) for each in dollars))
 
 
 def _listed(

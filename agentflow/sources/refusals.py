@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow.errors import (
+    CallTimeout,
     ContentFiltered,
     ContextLengthExceeded,
     ProviderAuthError,
@@ -21,7 +22,11 @@ from agentflow.errors import (
 
 Json = Any
 LONGEST_WAIT_S = 3600.0
-_TOO_LONG = re.compile(r"context.{0,12}(length|window|size)|maximum context|too many tokens", re.I)
+_TOO_LONG = re.compile(
+    r"context.{0,12}(length|window|size)|maximum context|too many tokens|prompt is too long"
+    r"|exceeds the maximum number of tokens",
+    re.I,
+)
 
 
 def refusal(
@@ -60,10 +65,28 @@ def refusal(
             f"{said}"
         )
     if code in ("content_filter", "content_policy_violation"):
-        return ContentFiltered(f"The content filter of {where} refused the request")
+        return ContentFiltered(
+            f"The content filter of {where} refused the request; change the prompt. {said}"
+        )
     if status is None:
         return ProviderUnavailable(f"{where} failed. {said}")
     return ProviderRejected(f"{where} refused the request with {status}. {said}")
+
+
+def lost_connection(where: str, error: BaseException) -> StepError:
+    """The step error of a call whose connection failed, as an SDK wraps it.
+
+    The way out (agentflow.egress) says what happened, so its error is the answer. Where it says
+    nothing, the request may have arrived: only a refused connection proves that nothing happened.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StepError):
+            return cause
+        if isinstance(cause, TimeoutError):
+            return CallTimeout(f"{where} did not answer in time")
+        cause = cause.__cause__
+    return ProviderUnavailable(f"The connection to {where} broke before it answered")
 
 
 def said(body: Json) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from agentflow.spec.templates import paths
 
@@ -12,6 +12,7 @@ POSTGRES, MYSQL = "postgres", "mysql"
 DIALECTS = (POSTGRES, MYSQL)
 
 _NAMED = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)(?!\w|:(?!:))")
+_DOUBLED = re.compile(r"\{\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}\}", re.ASCII)
 _WORD = re.compile(r"[^\W\d][\w$]*|\d[\w.]*")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$")
 _MARKS = re.compile(r"/\*|\*/")
@@ -25,7 +26,7 @@ class Statement:
     ``count``: statements in it; ``verb``: its first word, in capitals. ``names`` and ``paths``: its
     ``:name`` and ``{path}`` placeholders; ``quoted_names`` and ``quoted_paths``: those inside quotes.
     ``misplaced``: the first placeholder that stands for a table. ``unclosed``: a quote or a comment
-    without an end, in words.
+    without an end, in words. ``executable``: whether a comment is one that MySQL executes.
     """
 
     def __init__(self, text: str, dialect: str) -> None:
@@ -37,11 +38,32 @@ class Statement:
         self.count = 0
         self.misplaced = ""
         self.unclosed = ""
+        self.executable = False
         self._text = text
+        self._known = False
         self._mysql = dialect == MYSQL
         self._templates = {found.offset: ".".join(found.path) for found in paths(text)}
         self._offsets = sorted(self._templates)
         self._read()
+        self._known = True
+
+    def tokens(self) -> Iterator[tuple[str, str]]:
+        """(kind, text) of what is neither white space nor a comment: quote, word (in capitals), name,
+        path or other."""
+        for kind, piece in self._pieces():
+            if kind != "space":
+                yield kind, piece.upper() if kind == "word" else piece
+
+    def rewritten(self, place: Callable[[str], str]) -> str:
+        """The text with every placeholder replaced by what ``place`` makes of its name or path;
+        doubled braces become single ones."""
+        at, out = 0, ""
+        while at < len(self._text):
+            kind, piece, end = self._next(at)
+            raw = self._text[at:end]
+            out += place(piece) if kind in ("name", "path") else raw
+            at = end
+        return _DOUBLED.sub(r"{\1}", out)
 
     def _read(self) -> None:
         depth, words, open_statement = 0, ["", ""], False
@@ -109,6 +131,8 @@ class Statement:
             return len(text) if end < 0 else end
         if not text.startswith("/*", at):
             return 0
+        if self._mysql and text.startswith(("/*!", "/*M!"), at):
+            self.executable = True
         depth = 0
         for mark in _MARKS.finditer(text, at):
             if mark[0] == "*/":
@@ -151,6 +175,8 @@ class Statement:
         return len(text)
 
     def _inside(self, start: int, end: int) -> None:
+        if self._known:
+            return
         self.quoted_names += [found[1] for found in _NAMED.finditer(self._text, start, end)]
         first, last = bisect_left(self._offsets, start), bisect_left(self._offsets, end)
         self.quoted_paths += [self._templates[at] for at in self._offsets[first:last]]

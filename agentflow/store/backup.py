@@ -21,21 +21,25 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from agentflow.errors import ConfigError, Conflict, InvalidInput, NotFound, StoreError
-from agentflow.store import migrate
+from agentflow.store import blobs_backup, migrate
+from agentflow.store.blobs_backup import Opener, Values
 from agentflow.store.pool import Connection, connect, unavailable
 
 FORMAT = 1
 SUFFIX = ".afbackup"
 TABLES = (
-    "tenants", "api_keys", "specs", "executions", "journal", "commands", "steps", "erasures",
+    "tenants", "api_keys", "specs", "executions", "journal", "commands", "waits", "steps", "blobs",
+    "blob_uses", "erasures",
 )  # fmt: skip
 """What is backed up, each after those that it refers to."""
-LEFT_OUT = ("coordinators", "alembic_version")
+LEFT_OUT = ("coordinators", "alembic_version", "snapshots", "blob_space")
+"""Who works on what; what is only a shortcut; which blobs are whose (see store.blobs_backup)."""
 
 Say = Callable[[str], None]
 """Told what is being done, a line at a time."""
@@ -62,7 +66,7 @@ class Part(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a file holds. ``schema_revision`` is that of the database it was taken from; ``executions``
-    counts them by status; ``created_at`` is the database's clock."""
+    counts them by status; ``created_at`` is the database's clock; ``values`` are the large ones."""
 
     format: int
     version: str
@@ -70,22 +74,26 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     executions: dict[str, int]
     tables: dict[str, Part]
+    values: Values | None = None
 
 
-async def backup(dsn: str, target: Path, *, version: str, force: bool, say: Say) -> Manifest:
+async def backup(
+    dsn: str, target: Path, *, version: str, force: bool, say: Say, blobs: Opener
+) -> Manifest:
     """Write one snapshot of the database to ``target``, at once or not at all, for us alone to read.
 
-    ``version`` is the product's. Raises Conflict when the file exists already and ``force`` is not
-    given, NotFound when there is nothing to back up, ConfigError when a newer AgentFlow has been here
-    or the file cannot be written, StoreUnavailable.
+    ``version`` is the product's; ``blobs`` opens the place of large values. Raises Conflict when the
+    file exists already and ``force`` is not given, NotFound when there is nothing to back up,
+    ConfigError when a newer AgentFlow has been here or the file cannot be written, StoreUnavailable.
     """
     _refuse_existing(target, force)
     connection = await connect(dsn)
     try:
+        await blobs_backup.hold(connection)
         with unavailable():
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 with _writing(target) as draft:
-                    manifest = await _write(connection, draft, version, say)
+                    manifest = await _write(connection, draft, version, say, blobs)
     finally:
         await connection.close()
     return manifest
@@ -116,7 +124,9 @@ def _writing(target: Path) -> Iterator[IO[bytes]]:
         draft.unlink(missing_ok=True)
 
 
-async def _write(connection: Connection, file: IO[bytes], version: str, say: Say) -> Manifest:
+async def _write(
+    connection: Connection, file: IO[bytes], version: str, say: Say, blobs: Opener
+) -> Manifest:
     revision, created_at, counts = await _overview(connection)
     parts: dict[str, Part] = {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
@@ -126,6 +136,7 @@ async def _write(connection: Connection, file: IO[bytes], version: str, say: Say
                 with archive.open(_member(table), "w", force_zip64=True) as out:
                     parts[table] = await _write_table(connection, table, columns, out)
                 say(f"{table}: {parts[table].rows} rows")
+        values = await blobs_backup.write(connection, archive, blobs, say)
         manifest = Manifest(
             format=FORMAT,
             version=version,
@@ -133,6 +144,7 @@ async def _write(connection: Connection, file: IO[bytes], version: str, say: Say
             created_at=created_at,
             executions=counts,
             tables=parts,
+            values=values,
         )
         archive.writestr(_MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
     return manifest
@@ -205,6 +217,9 @@ def verify(source: Path) -> Manifest:
                     digest.update(chunk)
             if digest.hexdigest() != part.sha256:
                 raise _damaged(source, f"the checksum of {table} does not hold")
+        fault = blobs_backup.fault(archive, manifest.values)
+        if fault is not None:
+            raise _damaged(source, fault)
     return manifest
 
 
@@ -227,15 +242,16 @@ def _damaged(source: Path, how: str) -> InvalidInput:
     )
 
 
-async def restore(dsn: str, source: Path, *, force: bool, say: Say) -> Manifest:
+async def restore(dsn: str, source: Path, *, force: bool, say: Say, blobs: Opener) -> Manifest:
     """Put a backup in the place of what the database holds, in one transaction; then bring it to the
-    schema of this version. The whole file is checked first.
+    schema of this version. The whole file is checked first. ``blobs`` opens the place of large values.
 
     Raises what :func:`verify` raises, Conflict when the database holds something and ``force`` is not
     given, or when coordinators work on it, StoreUnavailable.
     """
     manifest = verify(source)
     say(f"{source.name}: checksums hold")
+    former: list[UUID | None] = [None]
 
     async def fill(connection: Connection) -> None:
         for table, part in manifest.tables.items():
@@ -243,9 +259,15 @@ async def restore(dsn: str, source: Path, *, force: bool, say: Say) -> Manifest:
             say(f"{table}: {part.rows} rows")
         await connection.execute(_RELEASE)
         await connection.execute(_NEXT_COMMAND)
+        if manifest.values is not None:
+            with _reading(source) as archive:
+                await blobs_backup.restore(
+                    connection, archive, manifest.values, former[0], blobs, say
+                )
 
     async def check(connection: Connection) -> None:
         await _refuse_if_used(connection, force)
+        former[0] = await blobs_backup.former_space(connection)
 
     try:
         await migrate.rebuild(dsn, manifest.schema_revision, check, fill)

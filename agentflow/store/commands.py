@@ -15,6 +15,7 @@ CHANNEL = "agentflow_commands"
 
 # The lock waits for an outcome that is being written, so no command is left behind by it. What is
 # quarantined has no owner: it is given back to be claimed, and its next owner obeys before all else.
+# What waits may have none either: it is woken.
 _CANCEL = """
 WITH target AS MATERIALIZED (
     SELECT execution_id, tenant_id, status FROM executions
@@ -22,6 +23,9 @@ WITH target AS MATERIALIZED (
 freed AS (
     UPDATE executions SET status = 'running', strikes = 0 FROM target
      WHERE executions.execution_id = target.execution_id AND target.status = 'quarantined'),
+woken AS (
+    UPDATE executions SET wake_at = clock_timestamp() FROM target
+     WHERE executions.execution_id = target.execution_id AND target.status = 'waiting'),
 command AS (
     INSERT INTO commands (execution_id, tenant_id, wait, kind, payload)
     SELECT execution_id, tenant_id, 'cancel', 'cancel', $3 FROM target

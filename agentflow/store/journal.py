@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from agentflow.errors import Conflict, FencedOut, StoreError, StoreUnavailable
+from agentflow.errors import BlobLost, Conflict, FencedOut, StoreError, StoreUnavailable
 from agentflow.execution.events import (
-    Event,
     ExecutionResumed,
     ExecutionStarted,
-    ModelCall,
+    ExecutionWaiting,
     StepCompleted,
     StepLate,
-    decode,
-    encode,
-    kind,
+    StepWaiting,
 )
-from agentflow.execution.journal import Append, Claimed, Command, Recorded, Submission
+from agentflow.execution.journal import Append, Claimed, Command, Recorded, Snapshot
+from agentflow.store import snapshots
 from agentflow.store import statements as sql
+from agentflow.store.journal_rows import Rows, columns, late_rows, started_at
 from agentflow.store.pool import Connection, unavailable
-from agentflow.store.rows import execution_id, execution_uuid, seal, tenant_id, tenant_uuid, unseal
-
-RETENTION_DAYS = 90
-"""How long an execution is kept after its end, where its workflow does not say."""
-LONGEST_DAYS = 1_000_000
-"""More than that no calendar of the database holds."""
+from agentflow.store.rows import execution_id, execution_uuid, tenant_id, unseal
+from agentflow.store.sealing import NOTHING, Sealer, recorded
+from agentflow.store.waits import moment, write_waits
 
 
 class PostgresJournal:
@@ -36,12 +33,20 @@ class PostgresJournal:
 
     Appends may be called concurrently for different executions; each takes a connection of the pool.
     After StoreUnavailable call :meth:`enter` and then :meth:`last_seq` before sending again: entering
-    waits for what this coordinator still has in flight at the server.
+    waits for what this coordinator still has in flight at the server. ``sealer`` takes what is too large
+    for a row; without one it is refused.
     """
 
-    def __init__(self, pool: asyncpg.Pool, coordinator_id: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        coordinator_id: str,
+        lease_s: float,
+        sealer: Sealer | None = None,
+    ) -> None:
         self.epoch = 0
         self._pool, self._me, self._lease_s = pool, coordinator_id, lease_s
+        self._sealer = sealer or Sealer(pool, None)
         self._enter_unknown = False
 
     async def enter(self) -> int:
@@ -62,20 +67,24 @@ class PostgresJournal:
             return
         batch = sorted(batch, key=lambda append: (append.execution_id, append.first_seq))
         async with self._fenced():
-            if any(map(_has_more_than_events, batch)):
+            rows = Rows.of(batch)
+            uses = await self._sealer.seal(*rows.values(batch)) if rows.large else NOTHING
+            if uses or any(map(_has_more_than_events, batch)):
                 async with self._pool.acquire() as connection, connection.transaction():
-                    await self._append_all(connection, batch)
+                    await self._append_all(connection, batch, rows)
+                    await self._sealer.name(connection, uses)
             else:
                 async with self._pool.acquire() as connection:
-                    await self._append_events(connection, batch)
+                    await self._append_events(connection, batch, rows)
 
-    async def _append_all(self, connection: Connection, batch: Sequence[Append]) -> None:
-        accepted = [append for append in batch if append.accept]
-        if accepted:
-            await connection.execute(sql.ACCEPT, self._me, self.epoch, *_accept_columns(accepted))
-        await self._append_events(connection, batch)
+    async def _append_all(
+        self, connection: Connection, batch: Sequence[Append], rows: Rows
+    ) -> None:
+        if rows.accepted[0]:
+            await connection.execute(sql.ACCEPT, self._me, self.epoch, *rows.accepted)
+        await self._append_events(connection, batch, rows)
         started = [
-            (append, at) for append in batch if not append.accept and (at := _started_at(append))
+            (append, at) for append in batch if not append.accept and (at := started_at(append))
         ]
         if started:
             ids = [execution_uuid(append.execution_id) for append, _ in started]
@@ -83,18 +92,19 @@ class PostgresJournal:
         answered = [command for append in batch for command in append.commands]
         if answered:
             await connection.fetchval(sql.ANSWERED, answered, len(answered))
-        over = [append for append in batch if append.outcome]
-        if over:
-            await connection.execute(sql.OVER, *_outcome_columns(over), *_step_columns(over))
-        late = _late_rows(batch)
+        await write_waits(connection, batch, rows.waits)
+        if rows.over[0]:
+            await connection.execute(sql.OVER, *rows.over, *rows.steps)
+        late = late_rows(batch)
         if late:
-            await connection.execute(sql.LATE, *_columns(late, 3))
+            await connection.execute(sql.LATE, *columns(late, 3))
 
-    async def _append_events(self, connection: Connection, batch: Sequence[Append]) -> None:
-        columns = _event_columns(batch)
-        sent = len(columns[0])
+    async def _append_events(
+        self, connection: Connection, batch: Sequence[Append], rows: Rows
+    ) -> None:
+        keys, sent = set(rows.events[0]), len(rows.events[0])
         row = await connection.fetchrow(
-            sql.APPEND, self._me, self.epoch, list(set(columns[0])), *columns, sent
+            sql.APPEND, self._me, self.epoch, list(keys), *rows.events, sent
         )
         if row and row["struck"]:
             await self._clear_strikes(connection, batch, row["struck"])
@@ -126,11 +136,23 @@ class PostgresJournal:
             rows = await self._pool.fetch(sql.OWNED, self._me, self.epoch, keys)
         return {execution_id(row["execution_id"]) for row in rows}
 
-    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+    async def read(
+        self, execution_id: str, after: int = 0, limit: int | None = None
+    ) -> list[Recorded]:
         """See the contract."""
         with unavailable():
-            rows = await self._pool.fetch(sql.READ, execution_uuid(execution_id), after)
-        return [Recorded(row["seq"], decode(row["payload"])) for row in rows]
+            rows = await self._pool.fetch(sql.READ, execution_uuid(execution_id), after, limit)
+        return await recorded(self._sealer, execution_uuid(execution_id), rows)
+
+    async def snapshot(self, execution_id: str, format: str) -> Snapshot | None:
+        """See the contract."""
+        with unavailable():
+            return await snapshots.read(self._pool, self._sealer, execution_id, format)
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> bool:
+        """See the contract."""
+        with unavailable():
+            return await snapshots.keep(self._pool, self._sealer, self._me, self.epoch, snapshot)
 
     async def claim(self, limit: int) -> list[Claimed]:
         """See the contract. The third strike quarantines instead."""
@@ -154,21 +176,40 @@ class PostgresJournal:
         keys = [execution_uuid(name) for name in execution_ids]
         with unavailable():
             rows = await self._pool.fetch(sql.COMMANDS, keys)
-        return [
-            Command(
-                id=row["id"],
-                execution_id=execution_id(row["execution_id"]),
-                kind=row["kind"],
-                payload=unseal(row["payload"]),
-            )
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            with contextlib.suppress(BlobLost):  # it is logged, and must not stop those of others
+                found.append(_command(await self._sealer.unseal_row(row, ("payload",))))
+        return found
+
+    async def expire(self, waits: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """See the contract."""
+        keys = sorted({execution_uuid(name) for name, _ in waits})
+        asked = [execution_uuid(name) for name, _ in waits], [wait for _, wait in waits]
+        async with self._transaction() as connection:
+            ours = await connection.fetch(sql.OURS, self._me, self.epoch, keys)
+            if len(ours) < len(keys):
+                raise FencedOut(
+                    f"Coordinator {self._me!r} at epoch {self.epoch} may not expire waits"
+                )
+            await connection.execute(sql.EXPIRED, *asked)
+            rows = await connection.fetch(sql.ANSWERED_BEFORE, *asked)
+        return {(execution_id(row["execution_id"]), row["wait_id"]) for row in rows}
+
+    async def park(self, rests: Sequence[tuple[str, float | None]]) -> None:
+        """See the contract."""
+        wakes = {execution_uuid(name): moment(wake_at) for name, wake_at in rests}
+        async with self._transaction() as connection:
+            ours = await connection.fetch(sql.OURS, self._me, self.epoch, sorted(wakes))
+            keys = [row["execution_id"] for row in ours if row["status"] == "waiting"]
+            await connection.execute(sql.PARKED, keys, [wakes[key] for key in keys])
 
     async def release(self) -> None:
         """See the contract. Waits for appends in flight; later ones are fenced out."""
         async with self._transaction() as connection:
             await connection.execute(sql.END_LEASE, self._me, self.epoch)
             await connection.execute(sql.GIVE_UP, self._me, self.epoch)
+            await connection.execute(sql.GIVEN_UP)
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
@@ -191,6 +232,18 @@ class PostgresJournal:
             ) from error
 
 
+def _command(row: Mapping[str, Any]) -> Command:
+    return Command(
+        id=row["id"],
+        execution_id=execution_id(row["execution_id"]),
+        kind=row["kind"],
+        payload=unseal(row["payload"]),
+        wait=row["wait"],
+        by=row["asked_by"] or "",
+        at=row["at"].timestamp(),
+    )
+
+
 def _claimed(row: asyncpg.Record) -> Claimed:
     return Claimed(
         execution_id=execution_id(row["execution_id"]),
@@ -210,121 +263,10 @@ def _clash(error: asyncpg.UniqueViolationError) -> StoreError | Conflict:
     return StoreError(f"The database refused the write: {error}")
 
 
+_WITH_MORE = (ExecutionStarted, ExecutionResumed, ExecutionWaiting, StepWaiting, StepLate)
+
+
 def _has_more_than_events(append: Append) -> bool:
-    if append.accept or append.outcome or append.commands:
+    if append.accept or append.outcome or append.commands or append.closes:
         return True
-    return any(
-        isinstance(event, (ExecutionStarted, ExecutionResumed, StepLate)) for event in append.events
-    )
-
-
-def _started_at(append: Append) -> float | None:
-    for event in append.events:
-        if isinstance(event, (ExecutionStarted, ExecutionResumed)):
-            return event.at
-    return None
-
-
-def _columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
-    return [[row[index] for row in rows] for index in range(width)]
-
-
-def _event_columns(batch: Sequence[Append]) -> list[list[object]]:
-    rows: list[tuple[object, ...]] = []
-    for append in batch:
-        key = execution_uuid(append.execution_id)
-        for seq, event in enumerate(append.events, append.first_seq):
-            rows.append((key, seq, *_event_row(event)))
-    return _columns(rows, 8)
-
-
-def _event_row(event: Event) -> tuple[object, ...]:
-    step = getattr(event, "step", None)
-    attempt, generation = getattr(event, "attempt", None), getattr(event, "generation", None)
-    return kind(event), step, attempt, generation, encode(event), event.at
-
-
-def _accept_columns(accepted: Sequence[Append]) -> list[list[object]]:
-    rows: list[tuple[object, ...]] = []
-    for append in accepted:
-        submission = append.accept
-        assert submission is not None
-        rows.append(
-            (
-                tenant_uuid(submission.tenant),
-                submission.content_hash,
-                seal(submission.spec),
-                execution_uuid(submission.execution_id),
-                submission.workflow_name,
-                submission.priority,
-                seal(submission.initial_state),
-                seal(submission.metadata),
-                submission.trace_id,
-                append.events[0].at,
-                _started_at(append),
-                _retention_days(submission),
-            )
-        )
-    return _columns(rows, 12)
-
-
-def _retention_days(submission: Submission) -> int:
-    settings = submission.spec.get("settings") or {}
-    return min(int(settings.get("retention_days", RETENTION_DAYS)), LONGEST_DAYS)
-
-
-def _late_rows(batch: Sequence[Append]) -> list[tuple[object, ...]]:
-    """What results that came after everything else have used: (execution, tokens, dollars).
-
-    An outcome in the same batch holds what came before it.
-    """
-    calls: dict[str, list[ModelCall]] = {}
-    for append in batch:
-        if append.outcome:
-            calls.pop(append.execution_id, None)
-            continue
-        for event in append.events:
-            if isinstance(event, StepLate):
-                calls.setdefault(append.execution_id, []).extend(event.calls)
-    return [
-        (
-            execution_uuid(execution),
-            sum(call.usage.total for call in made),
-            sum(call.cost for call in made),
-        )
-        for execution, made in calls.items()
-    ]
-
-
-def _outcome_columns(over: Sequence[Append]) -> list[list[object]]:
-    rows: list[tuple[object, ...]] = []
-    for append in over:
-        outcome = append.outcome
-        assert outcome is not None
-        rows.append(
-            (
-                execution_uuid(append.execution_id),
-                outcome.status,
-                seal(outcome.final_state),
-                seal(outcome.output),
-                None if outcome.error is None else seal(outcome.error),
-                outcome.tokens_used,
-                outcome.cost,
-                outcome.execution_time,
-                outcome.nodes_executed,
-                outcome.ended_at,
-            )
-        )
-    return _columns(rows, 10)
-
-
-def _step_columns(over: Sequence[Append]) -> list[list[object]]:
-    rows: list[tuple[object, ...]] = []
-    for append in over:
-        key, tenant = execution_uuid(append.execution_id), tenant_uuid(append.tenant)
-        for position, step in enumerate(append.outcome.steps if append.outcome else ()):
-            name = str(step["step"])
-            node = str(step.get("node_id", name))
-            generation, status = int(step.get("generation", 0)), str(step.get("status", ""))
-            rows.append((key, tenant, position, name, generation, node, status, seal(step)))
-    return _columns(rows, 8)
+    return any(isinstance(event, _WITH_MORE) for event in append.events)

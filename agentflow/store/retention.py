@@ -1,8 +1,9 @@
 """Erasure of executions whose time is over, and of coordinators long gone. In small batches.
 
 An execution goes in two steps. Its row and its commands go at once, and with them everything that
-anybody could ask for; what may be large (its journal, its steps) is noted in ``erasures`` and removed
-piece by piece. Ages are measured by the database's clock alone, and no lock is waited for.
+anybody could ask for; what may be large (its journal, its steps, what it referred to) is noted in
+``erasures`` and removed piece by piece. Ages are measured by the database's clock alone, and no lock of an
+execution is waited for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import NamedTuple
 import asyncpg
 
 from agentflow.errors import StoreUnavailable
+from agentflow.store.blobs import BlobStore
+from agentflow.store.blobs_collection import collect
 from agentflow.store.pool import Connection, unavailable
 
 ROWS = 200
@@ -29,7 +32,9 @@ BUSY_S = 1.0
 """The pause after a tick that left something."""
 GONE_S = 3600.0
 """How long the row of a coordinator stays after its end."""
-ERASED = ("executions", "commands", "journal", "steps", "erasures")
+PIECES = ("journal", "steps", "snapshots", "waits", "blob_uses")
+"""Tables whose rows are removed piece by piece."""
+ERASED = ("executions", "commands", "erasures", *PIECES)
 """Every table with rows of an execution."""
 
 log = logging.getLogger(__name__)
@@ -76,11 +81,31 @@ gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM piece)) RET
 SELECT count(*) FROM gone"""
 """Rows of an erased execution change no more, so their places (ctid) are theirs."""
 
+_LOOSEN = """
+WITH piece AS MATERIALIZED (
+    SELECT found.ctid FROM erasures e, LATERAL (
+        SELECT r.ctid FROM blob_uses r WHERE r.execution_id = e.execution_id LIMIT $1) AS found
+     LIMIT $1),
+gone AS (DELETE FROM blob_uses WHERE ctid = ANY(ARRAY(SELECT ctid FROM piece))
+         RETURNING tenant_id, sha256),
+held AS MATERIALIZED (
+    SELECT b.tenant_id, b.sha256 FROM blobs b
+     WHERE (b.tenant_id, b.sha256) IN (SELECT tenant_id, sha256 FROM gone)
+     ORDER BY b.tenant_id, b.sha256 FOR NO KEY UPDATE),
+loosened AS (
+    UPDATE blobs b SET look_at = least(b.look_at, clock_timestamp()) FROM held
+     WHERE b.tenant_id = held.tenant_id AND b.sha256 = held.sha256)
+SELECT count(*) FROM gone"""
+"""The collector looks at once at what an erased execution referred to."""
+
 # Scalar queries, here and below, because each is one index probe; an anti-join may read the whole table.
 _DONE = """
 DELETE FROM erasures e
  WHERE (SELECT 1 FROM journal j WHERE j.execution_id = e.execution_id LIMIT 1) IS NULL
-   AND (SELECT 1 FROM steps s WHERE s.execution_id = e.execution_id LIMIT 1) IS NULL"""
+   AND (SELECT 1 FROM steps s WHERE s.execution_id = e.execution_id LIMIT 1) IS NULL
+   AND (SELECT 1 FROM snapshots s WHERE s.execution_id = e.execution_id LIMIT 1) IS NULL
+   AND (SELECT 1 FROM waits w WHERE w.execution_id = e.execution_id LIMIT 1) IS NULL
+   AND (SELECT 1 FROM blob_uses u WHERE u.execution_id = e.execution_id LIMIT 1) IS NULL"""
 
 _GONE = """
 DELETE FROM coordinators WHERE id IN (
@@ -134,8 +159,10 @@ async def _remove_pieces(connection: Connection) -> bool:
     if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM erasures)"):
         return False
     removed = [
-        await connection.fetchval(_PIECE.format(table=table), PIECE)
-        for table in ("journal", "steps")
+        await connection.fetchval(
+            _LOOSEN if table == "blob_uses" else _PIECE.format(table=table), PIECE
+        )
+        for table in PIECES
     ]
     if max(removed) < PIECE:
         await connection.execute(_DONE)
@@ -150,7 +177,8 @@ async def forget_coordinators(pool: asyncpg.Pool, gone_s: float = GONE_S) -> lis
 
 
 class Housekeeping:
-    """Does both from time to time, in a task of its own, on the pool that it is given.
+    """Does both from time to time, in a task of its own, on the pool that it is given, and collects the
+    blobs that nothing refers to.
 
     ``erasing``: False keeps every execution for ever.
     """
@@ -160,11 +188,12 @@ class Housekeeping:
         pool: asyncpg.Pool,
         cap_days: int | None = None,
         *,
+        blobs: BlobStore,
         erasing: bool = True,
         tick_s: float = TICK_S,
     ) -> None:
         self._pool, self._cap_days, self._erasing = pool, cap_days, erasing
-        self._tick_s = tick_s
+        self._blobs, self._tick_s = blobs, tick_s
         self._task = asyncio.create_task(self._live(), name="housekeeping")
 
     async def close(self) -> None:
@@ -192,6 +221,8 @@ class Housekeeping:
         if self._erasing:
             erased = await erase(self._pool, self._cap_days)
         gone = await forget_coordinators(self._pool)
-        if erased.executions or gone:
-            log.info("erased", extra={"executions": erased.executions, "coordinators": len(gone)})
+        blobs = await collect(self._pool, self._blobs)
+        if erased.executions or gone or blobs:
+            counts = {"executions": erased.executions, "coordinators": len(gone), "blobs": blobs}
+            log.info("erased", extra=counts)
         return erased.more

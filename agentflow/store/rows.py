@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from agentflow.errors import NotFound
@@ -59,9 +59,12 @@ SUMMARY = """execution_id, tenant_id, status, workflow_name, content_hash, error
     execution_time, nodes_executed, priority, owner, created_at, started_at, completed_at, metadata"""
 """Columns of a record in a list."""
 WHOLE = SUMMARY + ", initial_state, final_state, output"
+SEALED = ("error", "metadata")
+"""Those that may hold references to large values; see store.sealing."""
+SEALED_WHOLE = (*SEALED, "initial_state", "final_state", "output")
 
 
-def record(row: asyncpg.Record, steps: tuple[dict[str, Json], ...] = ()) -> ExecutionRecord:
+def record(row: Mapping[str, Any], steps: tuple[dict[str, Json], ...] = ()) -> ExecutionRecord:
     """The record of an execution's row, read with the columns SUMMARY or WHOLE."""
     whole = "initial_state" in row.keys()  # noqa: SIM118 - a database row is not iterated by key
     return ExecutionRecord(

@@ -3,11 +3,17 @@
 The coordinator's row is locked FOR SHARE while its lease is checked: whoever wants to bury the
 coordinator waits until an append that has passed the check is committed, so the next owner sees it.
 Time is the database's ``clock_timestamp()``; ``now()`` stands still in a transaction that waited.
-Locks are always taken in this order: specs, coordinator, executions by id.
+Locks are always taken in this order: specs, coordinator, executions by id, blobs by tenant and content.
 ``$1`` and ``$2`` are the coordinator's id and epoch wherever a lease is needed.
 """
 
+AHEAD_S = 2.0
+"""How long before its time an execution that waits is taken up, so that it goes on at its time."""
+KEPT = "signal:"
+"""Begins the name of the wait of a signal that came before its wait; the rest is the signal's name."""
 STRIKES = 3
+TRIED_S = 10
+"""How long a coordinator watches a suspect of two strikes before it takes up the next one."""
 """Deaths of its owner, each while an attempt ran, that quarantine an execution."""
 
 LEASE = """lease AS MATERIALIZED (
@@ -71,6 +77,54 @@ UPDATE executions SET status = 'running', updated_at = clock_timestamp(),
        started_at = coalesce(started_at, to_timestamp(r.at))
   FROM unnest($1::uuid[], $2::float8[]) AS r(id, at) WHERE execution_id = r.id"""
 
+# What a command is for that was given before this moment goes on at once.
+_WAKES = f"""CASE WHEN EXISTS (SELECT 1 FROM commands c
+                   WHERE c.execution_id = r.id AND NOT starts_with(c.wait, '{KEPT}'))
+          THEN clock_timestamp() ELSE to_timestamp(r.wake) END"""
+
+WAITING = f"""
+UPDATE executions SET status = 'waiting', updated_at = clock_timestamp(), wake_at = {_WAKES}
+  FROM unnest($1::uuid[], $2::float8[]) AS r(id, wake) WHERE execution_id = r.id
+RETURNING pg_notify('agentflow_outcomes', 'exec_' || replace(execution_id::text, '-', ''))"""
+
+PARKED = f"""
+UPDATE executions SET owner = NULL, owner_epoch = NULL, updated_at = clock_timestamp(),
+       wake_at = {_WAKES}
+  FROM unnest($1::uuid[], $2::float8[]) AS r(id, wake) WHERE execution_id = r.id"""
+
+# A signal that came before its wait is now for it.
+OPENED = f"""
+WITH kept AS (
+    UPDATE commands SET wait = $3
+     WHERE execution_id = $1 AND $7 = 'signal' AND wait = '{KEPT}' || $8
+    RETURNING at, asked_by,
+              pg_notify('agentflow_commands', 'exec_' || replace(execution_id::text, '-', '')))
+INSERT INTO waits (execution_id, tenant_id, wait_id, step, generation, node_id, kind, signal, due_at,
+                   asks, assignees, answered_at, answered_by)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), $10, $11, kept.at, kept.asked_by
+  FROM (SELECT 1) AS one LEFT JOIN kept ON true"""
+
+CLOSED = """
+UPDATE waits SET closed_at = clock_timestamp() FROM unnest($1::uuid[], $2::text[]) AS r(id, wait)
+ WHERE execution_id = r.id AND wait_id = r.wait AND closed_at IS NULL"""
+
+OURS = f"""
+WITH {LEASE}
+SELECT e.execution_id, e.status FROM executions e, lease
+ WHERE e.execution_id = ANY($3::uuid[]) AND e.owner = $1 AND e.owner_epoch = $2
+ ORDER BY e.execution_id FOR NO KEY UPDATE OF e"""
+"""Locks what is ours: whatever was committed for it before is seen by the statement that follows."""
+
+EXPIRED = """
+UPDATE waits SET closed_at = clock_timestamp() FROM unnest($1::uuid[], $2::text[]) AS r(id, wait)
+ WHERE execution_id = r.id AND wait_id = r.wait AND closed_at IS NULL AND answered_at IS NULL"""
+
+ANSWERED_BEFORE = """
+SELECT execution_id, wait_id
+  FROM waits JOIN unnest($1::uuid[], $2::text[]) AS r(id, wait)
+    ON execution_id = r.id AND wait_id = r.wait
+ WHERE answered_at IS NOT NULL"""
+
 ANSWERED = """
 WITH gone AS (DELETE FROM commands WHERE id = ANY($1::bigint[]) RETURNING 1)
 SELECT agentflow_fence((SELECT count(*) FROM gone), $2)"""
@@ -102,7 +156,7 @@ UPDATE executions SET tokens_used = tokens_used + r.tokens, cost = executions.co
  WHERE execution_id = r.id AND status IN ('completed', 'failed', 'cancelled', 'timed_out')"""
 """What came after the end; what came before it is part of the outcome."""
 
-ORPHANED = """
+ORPHANED = f"""
 WITH RECURSIVE owners AS (
     (SELECT owner, owner_epoch FROM executions
       WHERE status IN ('pending', 'running', 'waiting') AND owner IS NOT NULL
@@ -118,30 +172,68 @@ SELECT o.owner || ' ' || o.owner_epoch AS owner FROM owners o WHERE NOT EXISTS (
      WHERE c.id = o.owner AND c.epoch = o.owner_epoch AND c.lease_until > '-infinity')
 UNION ALL
 SELECT NULL WHERE EXISTS (SELECT 1 FROM executions
-                           WHERE owner IS NULL AND status IN ('pending', 'running', 'waiting'))"""
-"""Dead owners of open executions, NULL for those that were released. A few index probes, however many
-executions are open. Who is dead at an epoch stays dead: a return is a new epoch."""
+                           WHERE owner IS NULL AND status IN ('pending', 'running'))
+               OR EXISTS (SELECT 1 FROM executions
+                           WHERE owner IS NULL AND status = 'waiting'
+                             AND wake_at <= clock_timestamp() + make_interval(secs => {AHEAD_S}))"""
+"""Dead owners of open executions, NULL for those that were released; what waits counts when its time
+comes. A few index probes, however many executions are open. Who is dead at an epoch stays dead: a return
+is a new epoch."""
 
+# What waits and is not due stays where it is: it only loses its dead owner.
+# Whether an attempt ran is told by the journal behind the last snapshot, and by that one's own list.
+# What two owners in a row died with is a suspect: each coordinator takes up one at a time, until it has
+# recorded something or had its time, so that the guilty one does not take the others down a third time.
 # The dead are named by value: a row that somebody else took while we waited for it is looked at anew,
 # and a join with the coordinators would then still answer for its former owner.
 CLAIM = f"""
 WITH {LEASE},
-pick AS MATERIALIZED (
+busy AS MATERIALIZED (
     SELECT e.execution_id,
            CASE WHEN e.owned_at < clock_timestamp() - interval '10 minutes' THEN 0
                 ELSE e.strikes END
            + CASE WHEN e.owner IS NOT NULL AND EXISTS (
                SELECT 1 FROM (
-                   SELECT DISTINCT ON (j.step, j.generation) j.kind FROM journal j
-                    WHERE j.execution_id = e.execution_id AND j.step IS NOT NULL
-                      AND j.kind <> 'step.late'
-                    ORDER BY j.step, j.generation, j.seq DESC) AS last
+                   SELECT DISTINCT ON (r.step, r.generation) r.kind FROM (
+                       SELECT j.step, j.generation, j.seq, j.kind FROM journal j
+                        WHERE j.execution_id = e.execution_id AND j.seq > coalesce(s.seq, 0)
+                          AND j.step IS NOT NULL AND j.kind <> 'step.late'
+                       UNION ALL
+                       SELECT u.step, u.generation, 0, 'step.started'
+                         FROM unnest(s.running, s.generations) AS u(step, generation)) AS r
+                    ORDER BY r.step, r.generation, r.seq DESC) AS last
                 WHERE last.kind = 'step.started')
              THEN 1 ELSE 0 END AS strikes
-      FROM executions e, lease
-     WHERE e.status IN ('pending', 'running', 'waiting')
+      FROM lease, executions e LEFT JOIN snapshots s ON s.execution_id = e.execution_id
+     WHERE e.status IN ('pending', 'running')
        AND (e.owner IS NULL OR e.owner || ' ' || e.owner_epoch = ANY($4::text[]))
-     ORDER BY e.priority, e.created_at LIMIT $3 FOR UPDATE OF e SKIP LOCKED),
+     ORDER BY e.strikes > 0, e.priority, e.created_at LIMIT $3 FOR UPDATE OF e SKIP LOCKED),
+tried AS MATERIALIZED (
+    SELECT 1 FROM executions e
+     WHERE e.owner || ' ' || e.owner_epoch = $1 || ' ' || $2::bigint
+       AND e.status IN ('pending', 'running') AND e.strikes = {STRIKES - 1}
+       AND e.owned_at > clock_timestamp() - make_interval(secs => {TRIED_S}) LIMIT 1),
+suspects AS (
+    SELECT execution_id, strikes FROM busy
+     WHERE strikes = {STRIKES - 1} AND NOT EXISTS (SELECT 1 FROM tried) LIMIT 1),
+due AS MATERIALIZED (
+    SELECT e.execution_id, e.strikes FROM executions e, lease
+     WHERE e.status = 'waiting'
+       AND e.wake_at <= clock_timestamp() + make_interval(secs => {AHEAD_S})
+       AND (e.owner IS NULL OR e.owner || ' ' || e.owner_epoch = ANY($4::text[]))
+     ORDER BY e.wake_at LIMIT $3 FOR UPDATE OF e SKIP LOCKED),
+pick AS (
+    SELECT * FROM busy WHERE strikes <> {STRIKES - 1}
+    UNION ALL SELECT * FROM suspects UNION ALL SELECT * FROM due),
+rest AS MATERIALIZED (
+    SELECT e.execution_id FROM executions e, lease
+     WHERE e.status = 'waiting' AND e.owner IS NOT NULL AND cardinality($4::text[]) > 0
+       AND e.owner || ' ' || e.owner_epoch = ANY($4::text[])
+       AND NOT EXISTS (SELECT 1 FROM due WHERE due.execution_id = e.execution_id)
+     LIMIT 10 * $3 FOR UPDATE OF e SKIP LOCKED),
+parked AS (
+    UPDATE executions e SET owner = NULL, owner_epoch = NULL FROM rest
+     WHERE e.execution_id = rest.execution_id),
 taken AS (
     UPDATE executions e
        SET owner = CASE WHEN pick.strikes < {STRIKES} THEN $1 END,
@@ -169,11 +261,13 @@ LAST_SEQ = """
 SELECT r.id, coalesce((SELECT max(j.seq) FROM journal j WHERE j.execution_id = r.id), 0) AS seq
   FROM unnest($1::uuid[]) AS r(id)"""
 
-READ = "SELECT seq, payload FROM journal WHERE execution_id = $1 AND seq > $2 ORDER BY seq"
+READ = """
+SELECT seq, payload, tenant_id FROM journal WHERE execution_id = $1 AND seq > $2
+ ORDER BY seq LIMIT $3"""
 
-COMMANDS = """
-SELECT id, execution_id, kind, payload FROM commands
- WHERE execution_id = ANY($1::uuid[]) ORDER BY id"""
+COMMANDS = f"""
+SELECT id, execution_id, tenant_id, kind, payload, wait, asked_by, at FROM commands
+ WHERE execution_id = ANY($1::uuid[]) AND NOT starts_with(wait, '{KEPT}') ORDER BY id"""
 
 END_LEASE = """
 UPDATE coordinators SET lease_until = '-infinity', ended_at = clock_timestamp()
@@ -182,3 +276,6 @@ UPDATE coordinators SET lease_until = '-infinity', ended_at = clock_timestamp()
 GIVE_UP = """
 UPDATE executions SET owner = NULL, owner_epoch = NULL, updated_at = clock_timestamp()
  WHERE owner = $1 AND owner_epoch = $2 AND status IN ('pending', 'running', 'waiting')"""
+
+GIVEN_UP = "SELECT pg_notify('agentflow_commands', '')"
+"""Whoever listens for commands also looks for what has no owner."""

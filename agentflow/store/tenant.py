@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from agentflow.errors import InvalidInput, NotFound
-from agentflow.execution.events import decode
-from agentflow.execution.journal import ExecutionRecord, Recorded
-from agentflow.store import commands
+from agentflow.execution.journal import ExecutionRecord, Recorded, Snapshot
+from agentflow.store import commands, snapshots, waits
 from agentflow.store.notices import Outcomes, wait_for_event
 from agentflow.store.pool import unavailable
 from agentflow.store.rows import (
+    SEALED,
+    SEALED_WHOLE,
     SUMMARY,
     WHOLE,
     execution_uuid,
@@ -23,6 +25,7 @@ from agentflow.store.rows import (
     tenant_uuid,
     unseal,
 )
+from agentflow.store.sealing import Owner, Sealer, recorded
 
 Json = Any
 
@@ -45,11 +48,15 @@ class ExecutionPage(msgspec.Struct, frozen=True):
 class TenantStore:
     """Executions of one tenant. Those of others do not exist here: asking for them is NotFound.
 
-    Every method raises StoreUnavailable when the database is away.
+    Every method raises StoreUnavailable when the database is away, and those that give values BlobLost
+    when a large one is missing or damaged.
     """
 
-    def __init__(self, pool: asyncpg.Pool, tenant: str, outcomes: Outcomes | None) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, tenant: str, outcomes: Outcomes | None, sealer: Sealer | None
+    ) -> None:
         self._pool, self._tenant, self._outcomes = pool, tenant, outcomes
+        self._sealer = sealer or Sealer(pool, None)
         self._tenant_key = tenant_uuid(tenant)
 
     async def execution(self, execution_id: str) -> ExecutionRecord:
@@ -71,7 +78,11 @@ class TenantStore:
                 key,
                 self._tenant_key,
             )
-        return record(row, tuple(unseal(step["details"]) for step in steps))
+            details = await self._sealer.unseal(
+                Owner(self._tenant_key, key), [step["details"] for step in steps]
+            )
+            row = await self._sealer.unseal_row(row, SEALED_WHOLE)
+        return record(row, tuple(map(unseal, details)))
 
     async def spec(self, content_hash: str) -> Json:
         """The normalised document behind a content hash. Raises NotFound."""
@@ -136,14 +147,14 @@ class TenantStore:
                 self._tenant_key,
                 status,
             )
-        page = tuple(record(row) for row in rows[:limit])
+        page = tuple([record(await self._sealer.unseal_row(row, SEALED)) for row in rows[:limit]])
         return ExecutionPage(page, total, page[-1].id if len(rows) > limit else None)
 
     async def events(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[Recorded]:
         """The first ``limit`` committed events with a greater seq, in order. Raises NotFound."""
         with unavailable():
             rows = await self._pool.fetch(
-                "SELECT seq, payload FROM journal WHERE execution_id = $1 AND tenant_id = $2 "
+                "SELECT seq, payload, tenant_id FROM journal WHERE execution_id = $1 AND tenant_id = $2 "
                 "AND seq > $3 ORDER BY seq LIMIT $4",
                 execution_uuid(execution_id),
                 self._tenant_key,
@@ -152,7 +163,14 @@ class TenantStore:
             )
         if not rows:
             await self._status(execution_id)
-        return [Recorded(row["seq"], decode(row["payload"])) for row in rows]
+        return await recorded(self._sealer, execution_uuid(execution_id), rows)
+
+    async def snapshot(self, execution_id: str, format: str) -> Snapshot | None:
+        """Its snapshot, if there is one of this format that is not ahead of its journal."""
+        with unavailable():
+            return await snapshots.read(
+                self._pool, self._sealer, execution_id, format, self._tenant_key
+            )
 
     async def cancel(self, execution_id: str, reason: str = "") -> bool:
         """Ask that the execution be cancelled; False when it was over already. Raises NotFound."""
@@ -169,8 +187,43 @@ class TenantStore:
         """Let a quarantined execution run again. Raises NotFound, Conflict (it is not quarantined)."""
         await commands.release(self._pool, self._tenant, execution_id, reason)
 
-    async def wait_over(self, execution_id: str, timeout_s: float | None = None) -> bool:
-        """Wait until the execution is over, at most ``timeout_s`` seconds; whether it is.
+    async def waits(self, execution_id: str) -> list[waits.Wait]:
+        """Every wait of an execution, open or ended, oldest first."""
+        return await waits.waits_of(self._pool, self._sealer, self._tenant, execution_id)
+
+    async def answer(self, execution_id: str, wait_id: str, data: Json, by: str) -> None:
+        """Answer a wait; no other answer will ever be taken. Raises NotFound, Conflict."""
+        await waits.answer(self._pool, self._sealer, self._tenant, execution_id, wait_id, data, by)
+
+    async def signal(
+        self,
+        execution_id: str,
+        name: str,
+        data: Json,
+        by: str,
+        *,
+        nodes: Sequence[str],
+        repeated: Sequence[str],
+    ) -> str | None:
+        """Send a signal to a wait, or have it kept; see :func:`agentflow.store.waits.signal`."""
+        found: str | None = await waits.signal(
+            self._pool,
+            self._sealer,
+            self._tenant,
+            execution_id,
+            name,
+            data,
+            by,
+            nodes=nodes,
+            repeated=repeated,
+        )
+        return found
+
+    async def wait_over(
+        self, execution_id: str, timeout_s: float | None = None, *, at_rest: bool = False
+    ) -> bool:
+        """Wait until the execution is over, at most ``timeout_s`` seconds; whether it is. ``at_rest``:
+        no longer than until it waits for somebody.
 
         Raises NotFound.
         """
@@ -179,8 +232,11 @@ class TenantStore:
         try:
             while True:
                 woken.clear()
-                if (await self._status(execution_id))["status"] in OVER:
+                status = (await self._status(execution_id))["status"]
+                if status in OVER:
                     return True
+                if at_rest and status == "waiting" and await self._waits_for_somebody(execution_id):
+                    return False
                 pause = POLL_S
                 if deadline is not None:
                     pause = min(pause, deadline - time.monotonic())
@@ -190,6 +246,9 @@ class TenantStore:
         finally:
             if self._outcomes:
                 self._outcomes.forget(execution_id, woken)
+
+    async def _waits_for_somebody(self, execution_id: str) -> bool:
+        return any(wait.open and wait.kind != "timer" for wait in await self.waits(execution_id))
 
     async def _status(self, execution_id: str) -> asyncpg.Record:
         with unavailable():
@@ -204,10 +263,15 @@ class TenantStore:
         return row
 
 
-def for_tenant(pool: asyncpg.Pool, tenant: str, outcomes: Outcomes | None = None) -> TenantStore:
+def for_tenant(
+    pool: asyncpg.Pool,
+    tenant: str,
+    outcomes: Outcomes | None = None,
+    sealer: Sealer | None = None,
+) -> TenantStore:
     """The store of one tenant. Cheap: make one per request.
 
     ``outcomes``, one per process, makes :meth:`TenantStore.wait_over` prompt; without it the row is
-    looked at once a second.
+    looked at once a second. ``sealer``, one per process, reads the values that are too large for a row.
     """
-    return TenantStore(pool, tenant, outcomes)
+    return TenantStore(pool, tenant, outcomes, sealer)

@@ -191,7 +191,7 @@ class MetricsListener:
             self._errors.labels(event.error.type).inc()
 
     def _bill(self, calls: Iterable[ModelCall]) -> None:
-        for call in calls:
+        for call in (each for each in calls if each.answered):
             source, model = self._source(call.source), self._model(call.model)
             self._tokens.labels(source, model, "input").inc(max(0, call.usage.input_tokens))
             self._tokens.labels(source, model, "output").inc(max(0, call.usage.output_tokens))

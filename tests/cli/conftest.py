@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agentflow.store import embedded
+from tests.cli.forked import Template
 from tests.fake_provider import FakeProvider
 
 Json = Any
@@ -51,23 +52,45 @@ def environ(home: Path, tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def template(home: Path) -> Iterator[Template]:
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    started = Template({**kept, "HOME": str(home)})
+    yield started
+    started.close()
+
+
+def _checked(told: Done) -> Done:
+    assert "Traceback" not in told.stderr + told.stdout, told.stderr
+    return told
+
+
 @pytest.fixture
-def cli(environ: dict[str, str], tmp_path: Path) -> Cli:
+def cli(template: Template, environ: dict[str, str], tmp_path: Path) -> Cli:
     """``cli("run", ..., stdin=..., API_KEY=...)``: never a traceback, whatever happens."""
 
     def call(*words: str, stdin: str | bytes | None = None, **extra: str) -> Done:
         raw = stdin.encode("utf-8", "surrogatepass") if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            [COMMAND, *words],
-            input=raw,
+        return _checked(template.call(words, raw, {**environ, **extra}, tmp_path))
+
+    return call
+
+
+@pytest.fixture
+def typed(environ: dict[str, str], tmp_path: Path) -> Cli:
+    """As ``cli``, by the command that is installed, with its imports: what a shell starts."""
+
+    def call(*words: str, **extra: str) -> Done:
+        command = [COMMAND, *words]
+        told = subprocess.run(
+            command,
             env={**environ, **extra},
             cwd=tmp_path,
             capture_output=True,
+            text=True,
             timeout=120,
         )
-        told = Done(words, done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert "Traceback" not in told.stderr + told.stdout, told.stderr
-        return told
+        return _checked(told)
 
     return call
 

@@ -4,7 +4,7 @@ import json
 import socket
 
 SUBJECTS = {"Python", "machine", "memory", "disk", "data folder", "API key", "port", "open ports"}
-SUBJECTS |= {"model", "Ray", "embedded PostgreSQL"}
+SUBJECTS |= {"model", "large values", "Ray", "embedded PostgreSQL"}
 
 
 def free_port() -> str:
@@ -17,10 +17,11 @@ def checks(done) -> dict[str, dict]:
     return {check["subject"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-def test_healthy_machine_passes(cli):
+def test_healthy_machine_passes(cli, home):
     done = cli("doctor", "-o", "json", PORT=free_port())
     found = checks(done)
     assert set(found) == SUBJECTS
+    assert str(home / "blobs") in found["large values"]["found"]
     assert [check for check in found.values() if check["state"] == "fail"] == []
     assert done.returncode == 0
 
@@ -52,6 +53,18 @@ def test_missing_model_is_a_warning_with_its_cure(cli):
     model = checks(done)["model"]
     assert model["state"] == "warn"
     assert "AGENTFLOW_LOCAL_MODEL" in model["found"] + model["fix"]
+
+
+def test_large_values_need_a_place_that_can_be_written(cli, tmp_path):
+    (tmp_path / "file").touch()
+    blocked = {
+        "AGENTFLOW_BLOBS": str(tmp_path / "file" / "in"),
+        "DATABASE_URL": "postgresql://no@127.0.0.1:9/no",
+    }
+    done = cli("doctor", "-o", "json", PORT=free_port(), **blocked)
+    assert done.returncode == 1
+    found = checks(done)["large values"]
+    assert found["state"] == "fail" and "AGENTFLOW_BLOBS" in found["found"]
 
 
 def test_unreachable_database_fails(cli):

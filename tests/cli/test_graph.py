@@ -22,29 +22,29 @@ def test_text_shows_nodes_and_conditions(cli):
         assert text in done.stdout
 
 
-def test_text_is_plain_where_the_output_has_no_lines(cli):
-    done = cli("graph", LOOPS, PYTHONIOENCODING="ascii")
+def test_text_is_plain_where_the_output_has_no_lines(typed):
+    done = typed("graph", LOOPS, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert done.stdout.isascii()
     assert "| inner1 " in done.stdout
     assert "@ inner2 -> inner1: cost < 0.5" in done.stdout
 
 
-def test_mermaid_names_every_node_and_edge(cli):
+def test_mermaid_names_every_node_and_edge(cli, typed):
     done = cli("graph", TRIAGE, "--format", "mermaid")
     assert done.stdout.startswith("flowchart TD\n")
     assert done.stdout.count("-->") == 13
     assert '[["ticket<br/>aggregator"]]' in done.stdout
-    plain = cli("graph", LOOPS, "--format", "mermaid", PYTHONIOENCODING="ascii")
+    plain = typed("graph", LOOPS, "--format", "mermaid", PYTHONIOENCODING="ascii")
     assert 'subgraph loop0["#8634; at most 25 iterations"]' in plain.stdout
 
 
-def test_svg_is_a_document(cli):
+def test_svg_is_a_document(cli, typed):
     done = cli("graph", LOOPS, "--format", "svg")
     assert done.returncode == 0
     root = ElementTree.fromstring(done.stdout)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    plain = cli("graph", LOOPS, "--format", "svg", PYTHONIOENCODING="latin-1")
+    plain = typed("graph", LOOPS, "--format", "svg", PYTHONIOENCODING="latin-1")
     assert ElementTree.tostring(ElementTree.fromstring(plain.stdout)) == ElementTree.tostring(root)
 
 

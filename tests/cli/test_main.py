@@ -13,15 +13,15 @@ from tests.cli.conftest import COMMAND, EXAMPLES
 HELLO = str(EXAMPLES / "hello.json")
 
 
-def test_version(cli):
-    done = cli("--version")
+def test_version(typed):
+    done = typed("--version")
     assert (done.returncode, done.stdout) == (0, f"agentflow {agentflow.__version__}\n")
 
 
-def test_help_names_every_command(cli):
+def test_help_names_every_command(typed):
     from agentflow.cli.main import COMMANDS
 
-    done = cli("--help")
+    done = typed("--help")
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
@@ -78,8 +78,8 @@ def test_closed_pipe_is_no_error(environ):
     assert done.stderr == ""
 
 
-def test_colours_do_not_reach_a_pipe(cli):
-    done = cli("graph", HELLO, FORCE_COLOR="1")
+def test_colours_do_not_reach_a_pipe(typed):
+    done = typed("graph", HELLO, FORCE_COLOR="1")
     assert "\x1b" not in done.stdout
 
 

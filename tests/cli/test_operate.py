@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import COMMAND, KEPT
 from tests.fake_provider import Status, Text
+from tests.soak import cases
 
 ABSENT = "exec_" + "0" * 32
 
@@ -188,3 +189,42 @@ def test_every_verb_without_a_server(cli, pair, provider):
     assert forked["output"] == "Other."
     shown = cli("executions", "diff", execution, forked["execution_id"], "--local")
     assert '"text": "Other."' in shown.stdout
+
+
+APPROVAL = {
+    "nodes": [
+        {"id": "approve", "type": "human", "metadata": {"prompt": "Well?", "assignees": ["ann"]}},
+        {"id": "sent", "type": "wait", "metadata": {"signal": "mail sent", "output_key": "final_output"}},
+    ],
+    "edges": [{"from": "approve", "to": "sent"}],
+    "start_node": "approve",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("local", [False, True][: cases(1)])
+def test_resume_answers_a_person_and_then_a_signal(cli, af, local):
+    command, more = (cli, ("--local",)) if local else (af, ("--watch",))
+    where = ("--local",) if local else ()
+    begun = command("run", "-", "-o", "json", *where, stdin=json.dumps(APPROVAL))
+    assert begun.returncode == 7, begun.stderr
+    assert "waits for an answer of ann: Well?" in begun.stderr
+    key = json.loads(begun.stdout)["execution_id"]
+    asked = ("executions", "resume", key)
+    wrong = command(*asked, "--node", "approve", "--data", "{}", *where)
+    assert wrong.returncode == 2 and "approved" in wrong.stderr
+    yes = command(*asked, "--node", "approve", "--data", '{"approved": true}', *more)
+    assert yes.returncode == 7 and "--signal 'mail sent'" in yes.stderr
+    again = command(*asked, "--wait", "approve/0", "--data", '{"approved": true}', *where)
+    assert again.returncode == 4
+    sent = command(*asked, "--signal", "mail sent", "--data", '{"id": 7}', "-o", "json", *more)
+    assert sent.returncode == 0 and json.loads(sent.stdout)["output"] == {"id": 7}
+
+
+def test_resume_wants_one_name_and_json(af):
+    for words in (
+        ("--data", "1"),
+        ("--node", "a", "--signal", "b"),
+        ("--node", "a", "--data", "{"),
+    ):
+        assert af("executions", "resume", ABSENT, *words).returncode == 2
+    assert af("executions", "resume", ABSENT, "--node", "a").returncode == 4

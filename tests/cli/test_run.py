@@ -117,12 +117,12 @@ def test_invalid_workflow_starts_nothing(cli, tmp_path):
 
 def test_feature_that_cannot_be_executed_is_named(cli):
     workflow = {
-        "nodes": [{"id": "ask", "type": "human", "metadata": {"prompt": "Well?"}}],
+        "nodes": [{"id": "ask", "type": "human", "metadata": {"notify": ["whk_1"]}}],
         "start_node": "ask",
     }
     done = cli("run", "--local", "-", "-o", "json", stdin=json.dumps(workflow))
     assert done.returncode == 3
-    assert "human" in document(done)["errors"][0]["message"]
+    assert "'notify'" in document(done)["errors"][0]["message"]
 
 
 TYPED = {

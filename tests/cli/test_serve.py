@@ -21,7 +21,7 @@ import pytest
 
 from agentflow.store import embedded
 from tests.cli.conftest import COMMAND, KEPT
-from tests.fake_provider import FakeProvider, Text
+from tests.fake_provider import FakeProvider, Status, Text
 
 pytestmark = pytest.mark.cluster
 READY_S, STOP_S = 180.0, 90.0
@@ -96,18 +96,28 @@ def new_folder() -> Path:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    folder = new_folder()
-    server = Served(folder)
+def servers() -> Iterator[tuple[Served, Served]]:
+    """One that is ready, and one that becomes ready while the first is looked at."""
+    folders = new_folder(), new_folder()
+    started: list[Served] = []
     try:
-        server.wait_until_ready()
-        yield server
+        started.append(Served(folders[0]))
+        started[0].wait_until_ready()
+        started.append(Served(folders[1]))
+        yield started[0], started[1]
     finally:
-        if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-            server.process.wait(timeout=STOP_S)
-        embedded.destroy(server.data)
-        shutil.rmtree(folder)
+        for server in started:
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
+                server.process.wait(timeout=STOP_S)
+        for folder in folders:
+            embedded.destroy(folder / "data")
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def served(servers: tuple[Served, Served]) -> Served:
+    return servers[0]
 
 
 def fetch(url: str, **headers: str) -> bytes:
@@ -137,6 +147,23 @@ def test_workflow_is_executed_by_the_workers_of_ray(served: Served, tmp_path: Pa
         assert re.search(r"worker \d+ af/io/", done.stderr)
     listed = json.loads(served.cli("executions", "list", "-o", "json").stdout)
     assert listed["executions"][0]["status"] == "completed"
+
+
+def test_failed_execution_is_retried_and_forked_on_ray(served: Served, tmp_path: Path):
+    from tests.cli.conftest import question
+
+    with FakeProvider() as provider:
+        provider.script(Status(401), Text("Retried."), Text("Forked."))
+        path = tmp_path / "workflow.json"
+        path.write_text(json.dumps(question(provider.base_url)))
+        failed = served.cli("run", "--server", str(path), "-i", "user_input=Where?", "-o", "json")
+        execution = json.loads(failed.stdout)["execution_id"]
+        retried = served.cli("executions", "retry", execution, "--watch")
+        assert (retried.returncode, retried.stdout) == (0, "Retried.\n"), retried.stderr
+        words = ("executions", "fork", execution, "--from", "answer", "--yes", "--watch")
+        forked = served.cli(*words)
+        assert (forked.returncode, forked.stdout) == (0, "Forked.\n"), forked.stderr
+        assert provider.calls == 3
 
 
 def test_dashboard_asks_for_its_token(served: Served):
@@ -179,7 +206,7 @@ def test_second_server_on_a_taken_port_is_one_sentence(served: Served):
 
 
 def test_term_signal_drains_and_leaves_nothing(served: Served):
-    """The last test of this module: it ends the server."""
+    """The last test of this server: it ends it."""
     assert (served.data / "server.json").exists()
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(timeout=STOP_S) == 0
@@ -198,20 +225,15 @@ def eventually_empty(look, limit_s: float = 15.0) -> list[str]:
     return found
 
 
-def test_killed_server_leaves_nothing_behind():
-    folder = new_folder()
-    server = Served(folder)
-    try:
-        server.wait_until_ready()
-        os.kill(server.process.pid, signal.SIGKILL)
-        server.process.wait(timeout=10)
-        assert eventually_empty(server.leftovers, 60) == []
-        assert not server.ray_folder.exists()
-        done = server.cli("executions", "list")
-        assert done.returncode == 5
-    finally:
-        embedded.destroy(server.data)
-        shutil.rmtree(folder)
+def test_killed_server_leaves_nothing_behind(servers: tuple[Served, Served]):
+    server = servers[1]
+    server.wait_until_ready()
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(timeout=10)
+    assert eventually_empty(server.leftovers, 60) == []
+    assert not server.ray_folder.exists()
+    done = server.cli("executions", "list")
+    assert done.returncode == 5
 
 
 def test_port_that_is_free_is_found():

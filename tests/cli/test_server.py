@@ -129,11 +129,12 @@ def test_absent_execution_is_not_found(remote):
 
 
 def test_feature_that_cannot_be_executed_has_the_exit_code_of_an_invalid_workflow(remote):
-    workflow = {"nodes": [{"id": "ask", "type": "human"}], "start_node": "ask"}
+    node = {"id": "ask", "type": "human", "metadata": {"notify": ["whk_1"]}}
+    workflow = {"nodes": [node], "start_node": "ask"}
     done = remote("run", "-", "-o", "json", stdin=json.dumps(workflow))
     assert done.returncode == 3
     [error] = json.loads(done.stdout)["errors"]
-    assert error["type"] == "NotSupported" and "human" in error["message"]
+    assert error["type"] == "NotSupported" and "'notify'" in error["message"]
 
 
 def test_problems_that_only_the_server_finds_are_shown(remote, ask):

@@ -87,6 +87,11 @@ class Gate:
         async with asyncio.timeout(20), self._moved:
             await self._moved.wait_for(lambda: step in self._left)
 
+    def forget(self) -> None:
+        """Who comes from now on comes anew."""
+        self._arrived.clear()
+        self._left.clear()
+
     def tell(self, step: str, result: str) -> None:
         self._arrived[step].write(f"{result}\n".encode())
 

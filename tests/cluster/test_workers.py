@@ -237,6 +237,26 @@ async def test_workers_of_two_coordinators_share_the_pools(
     await second.close()
 
 
+async def test_coordinator_whose_attempt_another_one_adopted_hears_that_it_lost_it(
+    workers: Any, inbox: Inbox, gate: Gate, cluster: Cluster
+) -> None:
+    """Should the other one be the wrong one, the owner must not wait for a report for ever."""
+    from agentflow.distributed.dispatch import RayWorkers
+
+    others = Inbox()
+    former = RayWorkers(new_id("test"), f"{OPENERS}:open_performer", NAMESPACE)
+    others.serve(former)
+    running = attempt("gate", "taken", port=gate.port)
+    former.dispatch([running])
+    await gate.arrival("taken")
+    assert await workers.adopt([running]) == {running.id}
+    end = await others.end(running)
+    assert isinstance(end, Failed) and end.error.type == "WorkerLost"
+    gate.tell("taken", "mine now")
+    assert (await done(inbox, running)).result == "mine now"
+    await former.close()
+
+
 async def test_attempts_of_a_coordinator_that_left_are_adopted_by_another(
     workers: Any, inbox: Inbox, gate: Gate, cluster: Cluster
 ) -> None:

@@ -29,6 +29,7 @@ from tests.crash.test_resume_from_every_prefix import (
     llm,
     resume_from_every_prefix,
     submission,
+    until_over,
 )
 
 PAYING = {
@@ -103,7 +104,7 @@ async def die_at(store: MemoryStore, asked, reply, at: int | None) -> tuple[Dyin
     engine = memory_engine(store, workers, open_nodes(), journal=journal)
     await engine.start()
     accepting = asyncio.create_task(engine.accept(asked))
-    ending = asyncio.create_task(store.until(lambda: asked.execution_id in store.outcomes))
+    ending = asyncio.create_task(until_over(store, engine, asked))
     blowing = asyncio.create_task(fuse.blown.wait())
     await asyncio.wait({ending, blowing}, return_when=asyncio.FIRST_COMPLETED)
     reached = fuse.blown.is_set()

@@ -9,6 +9,7 @@ from agentflow.flow import open_nodes
 from agentflow.testing import MemoryJournal, MemoryStore, ScriptedWorkers, memory_engine
 from tests.crash.test_resume_from_every_prefix import DIAMOND, answer, submission
 from tests.engine.test_engine import ended, kinds, one
+from tests.engine.test_faults import two
 
 
 def gated(gate: asyncio.Event, begun: asyncio.Event):
@@ -63,6 +64,58 @@ async def test_running_attempt_is_adopted_and_not_made_again():
     assert outcome.status == "completed"
     assert len(workers.calls) == 1 and workers.cancelled == []
     assert "step.retrying" not in kinds(store, asked.execution_id)
+
+
+async def test_step_that_begins_before_the_workers_have_answered_is_not_made_again():
+    """What is adopted may end, and release the next step, while its adoption is still under way."""
+    store, asked = MemoryStore(), submission(two())
+    first_goes_on, second_goes_on, begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedWorkers):
+        async def adopt(self, attempts):
+            found = await super().adopt(attempts)
+            first_goes_on.set()
+            while len(self.calls) < 2:
+                await asyncio.sleep(0)
+            return found
+
+    async def reply(attempt):
+        begun.set()
+        await (first_goes_on if attempt.step == "a" else second_goes_on).wait()
+        return answer(attempt)
+
+    workers = Slow(reply, kept=True)
+    first = memory_engine(store, workers, open_nodes())
+    await first.start()
+    await first.accept(asked)
+    await begun.wait()
+    await first.drain()
+    adopted = Adopted()
+    second = memory_engine(store, workers, open_nodes(), listeners=[adopted])
+    await second.start()
+    await adopted.once.wait()
+    second_goes_on.set()
+    outcome = await ended(store, asked.execution_id)
+    await second.close()
+    assert outcome.status == "completed"
+    assert [call.step for call in workers.calls] == ["a", "b"]
+    assert "step.retrying" not in kinds(store, asked.execution_id)
+
+
+class Adopted:
+    """Hears when an execution was taken over."""
+
+    def __init__(self) -> None:
+        self.once = asyncio.Event()
+
+    def on_events(self, plan, tenant, execution_id, recorded):
+        """Not listened to."""
+
+    def on_adopted(self, plan, tenant, execution_id):
+        self.once.set()
+
+    def on_released(self, plan, tenant, execution_id):
+        """Not listened to."""
 
 
 async def test_result_that_nobody_heard_is_kept_for_the_next_owner():

@@ -9,8 +9,10 @@ import pytest
 
 from agentflow.engine.durability import BACKLOG
 from agentflow.engine.outbox import Outbox
+from agentflow.engine.owned import Owned
+from agentflow.engine.plans import Plans
 from agentflow.engine.stream import TokenDelta
-from agentflow.engine.workers import Delta, Failed, describe
+from agentflow.engine.workers import Attempt, Delta, Failed, describe
 from agentflow.errors import (
     ConnectionFailed,
     FencedOut,
@@ -21,9 +23,11 @@ from agentflow.errors import (
     WorkerLost,
 )
 from agentflow.execution import events as ev
+from agentflow.execution import happenings as hp
+from agentflow.execution.decide import decide
 from agentflow.execution.events import ModelCall, Worker
 from agentflow.execution.fold import fold
-from agentflow.execution.journal import Command, Recorded
+from agentflow.execution.journal import Command, Recorded, Submission
 from agentflow.execution.state import ExecutionState
 from agentflow.flow import open_nodes
 from agentflow.plan.compile import compile_plan
@@ -313,12 +317,47 @@ async def test_attempt_that_is_abandoned_before_it_left_is_reported_and_never_se
     told: list[Failed] = []
     sent = ScriptedWorkers(answer)
     outbox = Outbox(sent, told.extend, lambda: True)
-    outbox.put(first)
-    outbox.put(second)
+    outbox.put(first, about_to_send(store, asked, first))
+    outbox.put(second, about_to_send(store, asked, second))
     outbox.abandon([first.id])
     await settled()
     assert [attempt.id for attempt in sent.calls] == [second.id] and sent.batches == [1]
     assert [(report.id, report.error.type) for report in told] == [(first.id, "Cancelled")]
+
+
+async def test_attempt_whose_step_ended_while_the_lease_was_away_is_reported_and_never_sent():
+    store, asked = MemoryStore(), submission(three("strict"))
+    async with running(store) as (engine, workers):
+        await engine.accept(asked)
+        await ended(store, asked.execution_id)
+    first, second = workers.calls[:2]
+    over, going_on = (about_to_send(store, asked, attempt) for attempt in (first, second))
+    told: list[Failed] = []
+    sent, lease = ScriptedWorkers(answer), FreeLease()
+    outbox = Outbox(sent, told.extend, lambda: lease.held)
+    outbox.put(first, over)
+    outbox.put(second, going_on)
+    await settled()
+    assert sent.calls == []
+    decide(over.state, hp.ExecutionLimit(at=over.state.clock_at + 1))
+    lease.start(2, lambda: None)
+    outbox.flush()
+    await settled()
+    assert [attempt.id for attempt in sent.calls] == [second.id]
+    assert [(report.id, report.error.type) for report in told] == [(first.id, "Cancelled")]
+
+
+def about_to_send(store: MemoryStore, asked: Submission, attempt: Attempt) -> Owned:
+    """The execution as its owner keeps it when the attempt's step has just been started."""
+    events = store.events[asked.execution_id]
+    started = next(
+        place
+        for place, event in enumerate(events, 1)
+        if isinstance(event, ev.StepStarted) and event.step == attempt.step
+    )
+    plan = Plans().of(asked.content_hash, asked.spec)
+    state = fold(ExecutionState(plan, asked.execution_id), events[:started])
+    return Owned(state, asked.tenant)
 
 
 async def test_relaxed_step_waits_for_its_commit_after_a_take_over():

@@ -92,14 +92,15 @@ Execute = Callable[..., Awaitable[Ended]]
 
 @pytest.fixture(scope="module")
 async def execute(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Execute]:
-    """``execute(name, state)``: executes an example to its end; by default with its own input."""
+    """``execute(name, state, answers)``: executes an example to its end; by default with its own input.
+    ``answers``: wait -> what it is answered with, one after the other."""
     settings = load({"AGENTFLOW_DATA_DIR": str(tmp_path_factory.mktemp("data"))})
     store = MemoryStore()
     workers: Any = InProcessWorkers(open_performer(settings))
     engine = memory_engine(store, workers, open_nodes())
     await engine.start()
 
-    async def to_its_end(name: str, state: Json = None) -> Ended:
+    async def to_its_end(name: str, state: Json = None, answers: Json = None) -> Ended:
         spec = checked(name).normalized
         assert spec is not None
         asked = Submission(
@@ -110,6 +111,11 @@ async def execute(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exe
             initial_state=state or input_of(name),
         )
         await engine.accept(asked)
+        for wait, data in (answers or {}).items():
+            named = (asked.execution_id, wait)
+            await store.until(lambda named=named: store.waits.get(named) == "open", LONGEST_S)
+            store.answer(*named, data, "ann")
+            engine.nudge(asked.execution_id)
         await store.until(lambda: asked.execution_id in store.outcomes, LONGEST_S)
         outcome = store.outcomes[asked.execution_id]
         assert outcome.status == "completed", outcome.error
@@ -268,6 +274,25 @@ async def test_when_it_fails_apologises_by_default(execute):
     assert sorry.path == ["question", "apologise"]
     assert "InvalidInput in question" in sorry.outcome.output
     assert sorry.ends("reply") == {"reply": "skipped"}
+
+
+async def test_approval_goes_on_with_the_answer_and_then_with_the_signal(execute):
+    yes = await execute(
+        "approval", answers={"approve/0": {"approved": True}, "sent/0": {"id": "m-1"}}
+    )
+    assert yes.path == ["question", "draft", "approve", "sent", "done"]
+    assert yes.outputs["approve"]["decision"] == "approved"
+    assert yes.outcome.output == f"Sent as m-1: {yes.outcome.final_state['draft']}"
+    asked = yes.events[yes.place(ev.StepWaiting, "approve")]
+    assert yes.outcome.final_state["draft"] in asked.prompt
+
+
+async def test_approval_that_is_refused_waits_for_no_mail(execute):
+    no = await execute(
+        "approval", answers={"approve/0": {"approved": False, "comment": "too short"}}
+    )
+    assert no.outcome.output == "Not sent: too short"
+    assert no.ends("sent") == {"sent": "skipped"}
 
 
 async def test_report_writes_every_section_within_the_bounds_of_both_loops(execute):

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from agentflow.errors import (
+    Conflict,
     ConnectionFailed,
+    FencedOut,
     StoreError,
     StoreUnavailable,
     WorkerLost,
@@ -87,14 +89,96 @@ async def test_orphan_is_driven_although_the_database_went_away_during_its_take_
                 raise StoreUnavailable()
             return claimed
 
-        async def read(self, execution_id, after=0):
+        async def read(self, execution_id, after=0, limit=None):
             if fails == "read" and not self.failed:
                 self.failed = True
                 raise StoreUnavailable()
-            return await super().read(execution_id, after)
+            return await super().read(execution_id, after, limit)
 
     async with running(store, journal=Flaky(store)):
         assert (await ended(store, asked.execution_id)).status == "completed"
+
+
+async def test_orphan_is_driven_although_its_claim_came_to_pass_long_after_it_was_given_up():
+    store, asked = MemoryStore(), submission(one())
+    async with running(store, waiting) as (engine, _):
+        await engine.accept(asked)
+        await engine.drain()
+
+    class Slow(MemoryJournal):
+        claims = 0
+
+        async def claim(self, limit):
+            self.claims += 1
+            if self.claims == 1:
+                raise StoreUnavailable()
+            if (
+                self.claims == 2
+            ):  # strays were looked for, and there were none; the first one arrives
+                await super().claim(limit)
+                return []
+            return await super().claim(limit)
+
+    async with running(store, journal=Slow(store)) as (engine, _):
+        async with asyncio.timeout(20):
+            while asked.execution_id not in store.outcomes:
+                engine.nudge(asked.execution_id)
+                await asyncio.sleep(0)
+
+
+async def test_orphan_is_driven_although_it_was_offered_again_while_strays_were_looked_for():
+    store, asked = MemoryStore(), submission(one())
+    async with running(store, waiting) as (engine, _):
+        await engine.accept(asked)
+        await engine.drain()
+
+    class Flaky(MemoryJournal):
+        """Loses the answer to its first claim; an offer gets its answer after a look for strays."""
+
+        claims = 0
+        looked = asyncio.Event()
+
+        async def claim(self, limit):
+            claimed = await super().claim(limit)
+            self.claims += 1
+            if self.claims == 1:
+                raise StoreUnavailable()
+            if self.claims == 2:
+                self.looked.set()
+            return claimed
+
+        async def append(self, batch):
+            if any(append.accept for append in batch):
+                await self.looked.wait()
+            await super().append(batch)
+
+    journal = Flaky(store)
+    async with running(store, journal=journal) as (engine, _):
+        while not journal.claims:
+            await asyncio.sleep(0)
+        offered = asyncio.create_task(engine.accept(asked))
+        await asyncio.sleep(0)
+        engine.nudge(asked.execution_id)
+        with pytest.raises(Conflict):
+            await offered
+        assert (await ended(store, asked.execution_id)).status == "completed"
+
+
+async def test_caller_whose_submission_is_fenced_out_is_told_that_nothing_was_accepted():
+    """So that it is offered to the next coordinator."""
+
+    class Fenced(MemoryJournal):
+        async def append(self, batch):
+            raise FencedOut()
+
+        async def owned(self, execution_ids):
+            return set()
+
+    store, asked = MemoryStore(), submission(one())
+    async with running(store, journal=Fenced(store)) as (engine, _):
+        with pytest.raises(StoreUnavailable):
+            await engine.accept(asked)
+    assert not store.submissions
 
 
 async def test_cancelled_orphan_is_not_started_again():

@@ -1,5 +1,6 @@
 """Replay one seed, with its history: ``python -m tests.simulator SEED [BUILD]``; or judge many, a line
-of JSON for each that breaks a rule, and one of what they met: ``python -m tests.simulator FIRST..LAST``.
+of JSON for each that breaks a rule, one of what they met, and a sentence that sums it up:
+``python -m tests.simulator FIRST..LAST``.
 
 BUILD is the name of a broken build; without it the product is simulated as it is.
 """
@@ -12,7 +13,26 @@ from collections import Counter
 
 from tests.simulator.builds import BROKEN, REAL
 from tests.simulator.rules import Violation
-from tests.simulator.seeds import play, simulate, world_of
+from tests.simulator.seeds import mode, play, simulate, world_of
+
+FIGURES = {
+    "crashes": "crashes",
+    "commit-unknown": "commits unknown",
+    "duplicate results": "duplicate results",
+    "late results": "late results",
+    "clock jumps": "clock jumps",
+    "two-owner spells": "two owners",
+    "fenced writes": "fenced writes",
+}
+"""As they are published -> as the worlds count them."""
+
+
+def summed_up(met: Counter[str]) -> str:
+    """What became of all seeds, in one line."""
+    seeds = met["safety"] + met["liveness"]
+    figures = ", ".join(f"{met[key]} {name}" for name, key in FIGURES.items())
+    modes = f"{met['safety']} in safety mode, {met['liveness']} in liveness mode"
+    return f"{seeds - met['broken']} of {seeds} seeds hold ({modes}): {figures}"
 
 
 def main(what: str, build_name: str) -> int:
@@ -33,7 +53,7 @@ def main(what: str, build_name: str) -> int:
         print(f"{key}: {sample.name}, {sample.durability}, {len(sample.spec['nodes'])} nodes")
     for at, text in world.trace:
         print(f"{at:9.4f}  {text}")
-    print(f"seed {what}, {build.name}: {verdict or 'no rule is broken'}")
+    print(f"seed {what}, {mode(int(what))} mode, {build.name}: {verdict or 'no rule is broken'}")
     return int(bool(verdict))
 
 
@@ -41,15 +61,18 @@ def judge(seeds: range) -> int:
     """Tell which of these seeds break a rule. Returns 0."""
     met: Counter[str] = Counter()
     for seed in seeds:
+        met[mode(seed)] += 1
         try:
             world = simulate(seed)
         except Violation as violation:
+            met["broken"] += 1
             print(json.dumps({"seed": seed, "broken": str(violation)[:600]}), flush=True)
         else:
             met.update(world.counts)
             met["fenced writes"] += world.store.fenced_writes
             met["executions"] += len(world.store.rows)
     print(json.dumps({"met": met}))
+    print(summed_up(met))
     return 0
 
 

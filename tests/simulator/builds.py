@@ -20,7 +20,13 @@ from agentflow.nodes.base import StepContext
 CHAIN = (
     "agentflow.execution.decide",
     "agentflow.engine.writer",
+    "agentflow.engine.durability",
+    "agentflow.engine.owned",
+    "agentflow.engine.outbox",
+    "agentflow.engine.timers",
+    "agentflow.engine.parking",
     "agentflow.engine.scheduler",
+    "agentflow.engine.recovery",
     "agentflow.engine.engine",
 )
 """What is loaded anew for a broken build: each after those that it imports."""
@@ -95,7 +101,7 @@ def _changed(real: ModuleType, changes: list[Change]) -> ModuleType:
 
 
 REAL = Build()
-DECIDE, WRITER, SCHEDULER, _ = CHAIN
+DECIDE, WRITER, DURABILITY, _, _, _, PARKING, SCHEDULER, RECOVERY, _ = CHAIN
 BROKEN = (
     Build(
         "fencing off",
@@ -112,6 +118,28 @@ BROKEN = (
             ),
         ),
         breaks=("commit before dispatch",),
+    ),
+    Build(
+        "intent after the effect",
+        (
+            Change(
+                DURABILITY,
+                'elif self._state.plan.nodes[effect.node].effects == "once":',
+                "elif False:",
+            ),
+        ),
+        breaks=("commit before dispatch", "once is once"),
+    ),
+    Build(
+        "adoption off",
+        (
+            Change(
+                RECOVERY,
+                "found = await self._workers.adopt(attempts)",
+                "found = frozenset()",
+            ),
+        ),
+        breaks=("what runs is adopted",),
     ),
     Build(
         "attempt in the idempotency key",
@@ -176,5 +204,16 @@ BROKEN = (
             ),
         ),
         breaks=("everything ends",),
+    ),
+    Build(
+        "expiry looks for no answer",
+        (
+            Change(
+                PARKING,
+                "if name not in answered and self._driven(owned):",
+                "if self._driven(owned):",
+            ),
+        ),
+        breaks=("an answer wins",),
     ),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agentflow.errors import Conflict, StoreUnavailable
 from agentflow.execution.journal import Submission
+from tests.simulator.rules import Violation
 
 if TYPE_CHECKING:
     from tests.simulator.coordinator import Process
@@ -90,4 +91,4 @@ class Caller:
             self._unanswered = True
             self._try()
         else:
-            raise error
+            world.broken(Violation("nothing is refused but for a reason", f"{key}: {error!r}"))

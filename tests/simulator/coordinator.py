@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from agentflow.engine.lease import MARGIN
 from agentflow.engine.workers import Attempt, OnReports, Report
 from agentflow.errors import StoreUnavailable
-from agentflow.execution.journal import Append, Claimed, Command, Recorded
+from agentflow.execution.events import TERMINAL_EXECUTION, ExecutionCreated
+from agentflow.execution.journal import Append, Claimed, Command, Recorded, Snapshot
 from agentflow.plan.plan import Plan
 from tests.simulator.clockwork import VirtualLoop
 from tests.simulator.documents import PLANS
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Json = Any
 Answer = Callable[[Any, Exception | None], None]
 RETRY_S = 0.2
+SNAPSHOT_EVERY = 8
+"""Events: executions here are short."""
 
 
 class Killed(SystemExit):
@@ -35,6 +38,7 @@ class Process:
         self.dead = False
         self.frozen_until = 0.0
         self.clock_offset = 0.0
+        self.drives: set[str] = set()
         self.loop = VirtualLoop(lambda: world.now, self._on_fault)
         self.lease = SimLease(self)
         self.workers = SimWorkers(self)
@@ -47,6 +51,7 @@ class Process:
             nodes=world.nodes,
             listeners=(Ear(self),),
             accept_s=world.accept_s,
+            snapshot_every=SNAPSHOT_EVERY,
             clock=lambda: world.epoch_s + world.now + self.clock_offset,
             chance=world.chance.random,
         )
@@ -115,14 +120,23 @@ class Ear:
     def on_events(
         self, plan: Plan, tenant: str, execution_id: str, recorded: Sequence[Recorded]
     ) -> None:
-        if not self._process.dead:
-            self._process.world.judge(self._process.world.rules.told, execution_id, recorded)
+        process = self._process
+        if process.dead:
+            return
+        process.world.judge(process.world.rules.told, execution_id, recorded)
+        for each in recorded:
+            if isinstance(each.event, ExecutionCreated):
+                process.world.driven(process, execution_id)
+            elif isinstance(each.event, TERMINAL_EXECUTION):
+                process.drives.discard(execution_id)
 
     def on_adopted(self, plan: Plan, tenant: str, execution_id: str) -> None:
         self._process.world.tell(f"{self._process.name:<9} goes on with {execution_id}")
+        self._process.world.driven(self._process, execution_id)
 
     def on_released(self, plan: Plan, tenant: str, execution_id: str) -> None:
         self._process.world.tell(f"{self._process.name:<9} lets go of {execution_id}")
+        self._process.drives.discard(execution_id)
 
 
 class SimLease:
@@ -250,10 +264,28 @@ class SimJournal:
         found: set[str] = await self._ask("owned", lambda: store.owned(me, epoch, keys))
         return found
 
-    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+    async def read(
+        self, execution_id: str, after: int = 0, limit: int | None = None
+    ) -> list[Recorded]:
         store = self._process.world.store
-        found: list[Recorded] = await self._ask("read", lambda: store.read(execution_id, after))
+        found: list[Recorded] = await self._ask(
+            "read", lambda: store.read(execution_id, after, limit)
+        )
         return found
+
+    async def snapshot(self, execution_id: str, format: str) -> Snapshot | None:
+        store = self._process.world.store
+        found: Snapshot | None = await self._ask(
+            "snapshot", lambda: store.snapshot(execution_id, format)
+        )
+        return found
+
+    async def keep_snapshot(self, snapshot: Snapshot) -> bool:
+        me, epoch, store = self._process.name, self.epoch, self._process.world.store
+        kept: bool = await self._ask(
+            "keep snapshot", lambda: store.keep_snapshot(me, epoch, snapshot)
+        )
+        return kept
 
     async def claim(self, limit: int) -> list[Claimed]:
         me, epoch, store = self._process.name, self.epoch, self._process.world.store
@@ -272,6 +304,25 @@ class SimJournal:
         store, keys = self._process.world.store, tuple(execution_ids)
         found: list[Command] = await self._ask("commands", lambda: store.commands(keys))
         return found
+
+    async def expire(self, waits: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        me, epoch, asked = self._process.name, self.epoch, tuple(waits)
+        store = self._process.world.store
+        found: set[tuple[str, str]] = await self._ask(
+            "expire", lambda: store.expire(me, epoch, asked)
+        )
+        return found
+
+    async def park(self, rests: Sequence[tuple[str, float | None]]) -> None:
+        me, epoch, given = self._process.name, self.epoch, tuple(rests)
+        store = self._process.world.store
+        rules = self._process.world.rules
+
+        def parked() -> None:
+            for key in store.park(me, epoch, given):
+                rules.released(key)
+
+        await self._ask("park", parked)
 
     async def release(self) -> None:
         me, epoch, store = self._process.name, self.epoch, self._process.world.store
@@ -328,6 +379,10 @@ class SimWorkers:
     def report(self, report: Report, after_s: float) -> None:
         """A report on its way to this process; lost with it."""
         self._process.world.later(after_s, self._process, self._arrives, report)
+
+    @property
+    def name(self) -> str:
+        return self._process.name
 
     @property
     def dead(self) -> bool:

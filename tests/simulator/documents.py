@@ -75,8 +75,13 @@ def sample(number: int, calm: bool) -> Sample:
         plan = PLANS.of(content_hash(spec), spec)
         if not plan.unsupported and len(plan.loops) < 2:
             break
+    waiting = _with_waits(drawn.document, Random(f"waits {number} {calm}"), calm)
+    fails = drawn.fails
+    if waiting and not (calm and plan.loops):
+        spec = waiting
+        fails = {} if calm else fails  # what fails first, and ends the others, would depend on time
     name = f"{'calm' if calm else 'hasty'} {number}"
-    return Sample(name, spec, content_hash(spec), drawn.initial_state, drawn.fails, calm)
+    return Sample(name, spec, content_hash(spec), drawn.initial_state, fails, calm)
 
 
 def _hurry(document: Json, chance: Random) -> None:
@@ -95,6 +100,36 @@ def _hurry(document: Json, chance: Random) -> None:
         document["settings"]["durability"] = kept
     if chance.random() < 0.3:
         document["settings"]["timeout_s"] = chance.choice((2.0, 6.0))
+
+
+def _with_waits(document: Json, chance: Random, calm: bool) -> Json:
+    """The same workflow with steps that wait between others, or None: not every workflow has them. A
+    calm one waits only for what time has no influence on."""
+    plain = [edge for edge in document["edges"] if not edge.get("condition") and "key" not in edge]
+    if document["settings"].get("durability") == "none" or not plain or chance.random() < 0.5:
+        return None
+    nodes, edges = list(document["nodes"]), list(document["edges"])
+    for number, edge in enumerate(chance.sample(plain, min(len(plain), chance.randint(1, 2)))):
+        name = f"wait_{number}"
+        nodes.append({"id": name, **_wait(chance, calm)})
+        edges.remove(edge)
+        edges += [{**edge, "to": name}, {"from": name, "to": edge["to"]}]
+    checked = check({**document, "nodes": nodes, "edges": edges})
+    if checked.normalized is None or not checked.valid:
+        return None
+    plan = PLANS.of(content_hash(checked.normalized), checked.normalized)
+    return None if plan.unsupported else checked.normalized
+
+
+def _wait(chance: Random, calm: bool) -> dict[str, Json]:
+    kind = chance.choice(("timer", "signal") if calm else ("timer", "signal", "human"))
+    if kind == "timer":
+        return {"type": "wait", "metadata": {"seconds": chance.choice((0.2, 1.5, 7.0))}}
+    expiry = {} if calm else chance.choice(({}, {"expires_s": 1.0}, {"expires_s": 2.5}))
+    if kind == "signal":
+        return {"type": "wait", "on_error": "continue", "metadata": {"signal": "go", **expiry}}
+    default = {"on_expire": "default", "default": {"approved": False}} if expiry else {}
+    return {"type": "human", "metadata": {**expiry, **default}}
 
 
 class Work:

@@ -38,6 +38,8 @@ class Pool:
     def __init__(self, world: World) -> None:
         self._world = world
         self._runs: dict[str, Run] = {}
+        self._asked: set[tuple[str, str]] = set()
+        self._handed: set[tuple[str, str]] = set()
 
     def send(self, to: SimWorkers, attempt: Attempt) -> None:
         """A coordinator sends an attempt off."""
@@ -79,9 +81,11 @@ class Pool:
         if run.over:
             return
         run.over, run.report = True, report
+        if run.begun and world.rules.has_ended(run.attempt):
+            world.count("late results")
         run.to.report(report, world.latency() + after_s)
         if world.stormy and world.chance.random() < world.faults.twice:
-            world.count("reported again")
+            world.count("duplicate results")
             run.to.report(report, world.latency() + world.chance.uniform(0, 3))
 
     def abandon(self, attempt_id: str) -> None:
@@ -97,17 +101,28 @@ class Pool:
         """Those that run here, or whose report is kept, are reported to their new owner from now on."""
         world, found = self._world, set()
         for attempt in attempts:
+            self._asked.add((to.name, attempt.id))
             run = self._runs.get(attempt.id)
             lost = world.stormy and world.chance.random() < world.faults.orphans
             if run is None or lost:
                 continue
             found.add(attempt.id)
+            self._handed.add((to.name, attempt.id))
+            if run.to is not to and run.report is None:
+                run.to.report(Failed(attempt.id, LOST, (), WORKER), world.latency())
             run.to = to
             world.count("adopted")
             world.tell(f"worker    hands {attempt.id} over")
             if run.report is not None:
                 to.report(run.report, world.latency() + 0.01)
         return frozenset(found)
+
+    def forsaken(self, owner: str, attempt_id: str) -> bool:
+        """Whether an attempt goes on that its owner gives up: it never asked for it, or has it."""
+        run, asked = self._runs.get(attempt_id), (owner, attempt_id)
+        if run is None or not run.begun or run.over:
+            return False
+        return asked not in self._asked or asked in self._handed
 
     def acknowledge(self, attempt_ids: Sequence[str]) -> None:
         for attempt_id in attempt_ids:

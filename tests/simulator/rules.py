@@ -14,6 +14,7 @@ from agentflow.engine.workers import Attempt
 from agentflow.execution import events as ev
 from agentflow.execution.fold import fold
 from agentflow.execution.journal import Append, Recorded, Submission
+from agentflow.execution.keys import wait_id
 from agentflow.execution.state import ExecutionState
 from agentflow.execution.views import final_state
 from tests.oracle.script import without_times
@@ -100,8 +101,23 @@ class Rules:
             if step in ended:
                 raise Violation("one end per step", f"{key}: {ev.kind(event)} of {step} again")
             ended.add(step)
+            self._answered(key, event)
             if isinstance(event, ev.StepCompleted):
                 self._completed.setdefault(key, set()).add(step)
+
+    def _answered(self, key: str, event: Any) -> None:
+        """A wait that was answered did not expire."""
+        if self.store.waits.get((key, wait_id(event.step, event.generation))) != "answered":
+            return
+        nobody = isinstance(event, ev.StepCompleted) and isinstance(event.result, dict)
+        expired = isinstance(event, ev.StepFailed) and event.error.type == "StepTimeout"
+        if expired or (nobody and event.result.get("by", "sim") is None):
+            raise Violation("an answer wins", f"{key}: {event.step} expired though it was answered")
+
+    def has_ended(self, attempt: Attempt) -> bool:
+        """Whether the journal holds the end of the step that an attempt is of."""
+        ended = self._ended.get(attempt.execution_id, ())
+        return (attempt.step, attempt.generation) in ended
 
     def sent(self, attempt: Attempt) -> None:
         """A coordinator sends this attempt off."""
@@ -132,6 +148,11 @@ class Rules:
             if whose in self._effects:
                 raise Violation("once is once", f"{whose} takes effect again")
             self._effects.add(whose)
+
+    def given_up(self, attempt: str, goes_on: bool) -> None:
+        """A new owner takes an attempt for lost."""
+        if goes_on:
+            raise Violation("what runs is adopted", f"{attempt} is made again while it goes on")
 
     def told(self, key: str, recorded: Sequence[Recorded]) -> None:
         """A reader was told these events."""

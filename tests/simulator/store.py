@@ -13,11 +13,21 @@ import msgspec
 
 from agentflow.errors import Conflict, FencedOut, StoreUnavailable
 from agentflow.execution import events as ev
-from agentflow.execution.journal import Append, Claimed, Command, Outcome, Recorded, Submission
+from agentflow.execution.journal import (
+    Append,
+    Claimed,
+    Command,
+    Outcome,
+    Recorded,
+    Snapshot,
+    Submission,
+)
 
 Json = Any
 STRIKES = 3
+TRIED_S = 10.0
 LONG_OWNED_S = 600.0
+AHEAD_S = 2.0
 CANCELLED = "sim"
 """The reason that callers give."""
 BURIED = float("-inf")
@@ -39,6 +49,8 @@ class Row(msgspec.Struct):
     epoch: int
     owned_at: float
     strikes: int = 0
+    resting: bool = False
+    wake_at: float | None = None
     quarantined: bool = False
     outcome: Outcome | None = None
 
@@ -64,13 +76,17 @@ class SimStore:
         lease_s: float,
         on_commit: Callable[[str, int, Append], None],
         fenced: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        self.clock = clock or now
         self.now, self.lease_s, self.fenced = now, lease_s, fenced
         self._on_commit = on_commit
         self.leases: dict[str, Lease] = {}
         self.rows: dict[str, Row] = {}
         self.journal: dict[str, list[Entry]] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.waiting: dict[int, Command] = {}
+        self.waits: dict[tuple[str, str], str] = {}
         self.fenced_writes = 0
         self._commands = 0
 
@@ -85,6 +101,24 @@ class SimStore:
         if row.quarantined:
             row.quarantined, row.strikes = False, 0
         self._ask(key, "cancel")
+        return True
+
+    def answer(self, key: str, wait: str, data: Json) -> bool:
+        """A caller's answer; False when the wait takes none any more."""
+        row = self.rows.get(key)
+        if row is None or row.outcome is not None or self.waits.get((key, wait)) != "open":
+            return False
+        self.waits[key, wait] = "answered"
+        self._commands += 1
+        self.waiting[self._commands] = Command(
+            id=self._commands,
+            execution_id=key,
+            kind="signal",
+            payload={"data": data},
+            wait=wait,
+            by="sim",
+            at=self.clock(),
+        )
         return True
 
     def retry(self, key: str) -> bool:
@@ -153,7 +187,21 @@ class SimStore:
                     del self.waiting[command.id]
             for answered in append.commands:
                 self.waiting.pop(answered, None)
+            self._note_waits(row, append)
             self._on_commit(me, epoch, append)
+
+    def _note_waits(self, row: Row, append: Append) -> None:
+        key = append.execution_id
+        for event in append.events:
+            if isinstance(event, ev.StepWaiting):
+                self.waits[key, event.wait_id] = "open"
+            elif isinstance(event, ev.ExecutionWaiting):
+                row.resting, row.wake_at = True, append.wake_at
+            elif isinstance(event, ev.ExecutionResumed):
+                row.resting = False
+        for wait in append.closes:
+            if self.waits.get((key, wait)) == "open":
+                self.waits[key, wait] = "closed"
 
     def _check(self, me: str, epoch: int, batch: Sequence[Append]) -> None:
         """What the database refuses, before anything of the transaction is seen."""
@@ -189,9 +237,20 @@ class SimStore:
         rows = self.rows
         return {k for k in keys if k in rows and (rows[k].owner, rows[k].epoch) == (me, epoch)}
 
-    def read(self, key: str, after: int) -> list[Recorded]:
-        entries = self.journal.get(key, [])[after:]
+    def read(self, key: str, after: int, limit: int | None = None) -> list[Recorded]:
+        entries = self.journal.get(key, [])[after:][:limit]
         return [Recorded(after + place, entry.event) for place, entry in enumerate(entries, 1)]
+
+    def snapshot(self, key: str, format: str) -> Snapshot | None:
+        found = self.snapshots.get(key)
+        return found if found is not None and found.format == format else None
+
+    def keep_snapshot(self, me: str, epoch: int, snapshot: Snapshot) -> bool:
+        row = self.rows[snapshot.execution_id]
+        if not self._holds(me, epoch) or (row.owner, row.epoch) != (me, epoch):
+            return False
+        self.snapshots[snapshot.execution_id] = snapshot
+        return True
 
     def claim(self, me: str, epoch: int, limit: int) -> list[Claimed]:
         claimed: list[Claimed] = []
@@ -200,15 +259,34 @@ class SimStore:
         for key, row in self.rows.items():
             if len(claimed) == limit or not row.open or self._alive(row):
                 continue
+            if row.resting and not self._wakes(key, row):
+                row.owner, row.epoch = "", 0
+                continue
             long_owned = row.owned_at < self.now() - LONG_OWNED_S
             strikes = 0 if long_owned else row.strikes
             strikes += bool(row.owner) and self._running(key)
+            if strikes == STRIKES - 1 and self._tries(me, epoch):
+                continue
             row.strikes, row.owned_at = strikes, self.now()
             row.quarantined = strikes >= STRIKES
             row.owner, row.epoch = ("", 0) if row.quarantined else (me, epoch)
             if not row.quarantined:
                 claimed.append(_claimed(row))
         return claimed
+
+    def _tries(self, me: str, epoch: int) -> bool:
+        """Whether a coordinator has a suspect already."""
+        return any(
+            row.open
+            and (row.owner, row.epoch, row.strikes) == (me, epoch, STRIKES - 1)
+            and row.owned_at > self.now() - TRIED_S
+            for row in self.rows.values()
+        )
+
+    def _wakes(self, key: str, row: Row) -> bool:
+        """Whether an execution that waits is to go on."""
+        asked = any(command.execution_id == key for command in self.waiting.values())
+        return asked or (row.wake_at is not None and row.wake_at <= self.clock() + AHEAD_S)
 
     def _alive(self, row: Row) -> bool:
         lease = self.leases.get(row.owner)
@@ -233,6 +311,24 @@ class SimStore:
 
     def commands(self, keys: Sequence[str]) -> list[Command]:
         return [command for command in self.waiting.values() if command.execution_id in keys]
+
+    def expire(self, me: str, epoch: int, waits: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Close waits; those that had been answered before."""
+        ours = self.owned(me, epoch, [key for key, _ in waits])
+        if any(key not in ours for key, _ in waits):
+            raise FencedOut()
+        answered = {wait for wait in waits if self.waits.get(wait) == "answered"}
+        self.waits.update((wait, "closed") for wait in waits if wait not in answered)
+        return answered
+
+    def park(self, me: str, epoch: int, rests: Sequence[tuple[str, float | None]]) -> list[str]:
+        """Give up executions that wait; those that were."""
+        ours = self.owned(me, epoch, [key for key, _ in rests])
+        parked = [key for key in ours if self.rows[key].resting]
+        for key in parked:
+            row = self.rows[key]
+            row.owner, row.epoch, row.wake_at = "", 0, dict(rests)[key]
+        return sorted(parked)
 
     def release(self, me: str, epoch: int) -> None:
         lease = self.leases.get(me)

@@ -15,19 +15,24 @@ from typing import Any
 import msgspec
 
 from agentflow.errors import AgentFlowError, StoreUnavailable
-from agentflow.execution.events import StepFailed
+from agentflow.execution.events import StepFailed, StepRetrying, StepWaiting
 from agentflow.execution.journal import Submission
+from agentflow.execution.keys import attempt_id
 from agentflow.nodes.base import NodeSet
+from agentflow.nodes.human import HumanNode
+from agentflow.nodes.wait import WaitNode
 from tests.simulator.builds import REAL, Build
 from tests.simulator.caller import Caller
 from tests.simulator.clockwork import NEVER
 from tests.simulator.coordinator import Answer, Process
-from tests.simulator.documents import InlineWork, RemoteWork, Sample, Work
+from tests.simulator.documents import InlineWork, RemoteWork, Sample, Work, draw
 from tests.simulator.pool import Pool
 from tests.simulator.rules import Rules, Violation
 from tests.simulator.store import SimStore
 
 Json = Any
+LEFT_BEHIND = "The coordinator died while the attempt ran"
+"""Why a new owner tries a step again whose attempt it did not find."""
 
 
 class Faults(msgspec.Struct, frozen=True):
@@ -74,7 +79,13 @@ class World:
         self.trace: list[tuple[float, str]] = []
         self.violation: Violation | None = None
         self.rules = Rules(self.tell)
-        self.store = SimStore(lambda: self.now, self.lease_s, self._on_commit, fenced=build.fenced)
+        self.store = SimStore(
+            lambda: self.now,
+            self.lease_s,
+            self._on_commit,
+            fenced=build.fenced,
+            clock=lambda: self.epoch_s + self.now,
+        )
         self.rules.store = self.store
         self.samples = {f"exec_{n}": sample for n, sample in enumerate(samples)}
         for key, sample in self.samples.items():
@@ -82,7 +93,14 @@ class World:
         self.works = {key: Work(sample) for key, sample in self.samples.items()}
         inline = InlineWork(self.works)
         self.nodes = NodeSet(
-            {"aggregator": inline, "input": inline, "router": inline, "llm": RemoteWork()}
+            {
+                "aggregator": inline,
+                "input": inline,
+                "router": inline,
+                "llm": RemoteWork(),
+                "human": HumanNode(),
+                "wait": WaitNode(),
+            }
         )
         self.counts: dict[str, int] = {}
         self.disturbed: set[str] = set()
@@ -181,6 +199,11 @@ class World:
         for event in append.events:
             if isinstance(event, StepFailed) and event.error.type == "WorkerLost":
                 self.disturbed.add(append.execution_id)
+            if isinstance(event, StepRetrying) and event.error.message == LEFT_BEHIND:
+                key = attempt_id(append.execution_id, event.step, event.generation, event.attempt)
+                self.judge(self.rules.given_up, key, self.pool.forsaken(owner, key))
+            if isinstance(event, StepWaiting) and event.kind != "timer":
+                self._answer_later(append.execution_id, event)
         self.judge(self.rules.committed, owner, epoch, append)
 
     def on_fault(self, who: str, context: dict[str, Any]) -> None:
@@ -188,12 +211,22 @@ class World:
         fault = context.get("exception")
         self.broken(Violation("no inner errors", f"{who}: {context['message']} {fault!r}"))
 
+    def driven(self, process: Process, key: str) -> None:
+        """A process drives this execution from now on; another one may not know yet that it lost it."""
+        others = [each for each in self.processes if each is not process and not each.dead]
+        if any(key in each.drives for each in others):
+            self.count("two owners")
+            self.tell(f"world     {key} has two owners")
+        process.drives.add(key)
+
     # The database
 
     def ask(self, process: Process, what: str, work: Callable[[], Any], answered: Answer) -> None:
         """A request to the database, on its way there and back."""
         there, back = self.latency(), self.latency()
         fate = self._fate()
+        if fate in ("unanswered", "limbo") and what.startswith("append"):
+            self.count("commits unknown")
         if fate == "unheard":
             self.count(fate)
             self.tell(f"network   loses {what} of {process.name}")
@@ -293,6 +326,7 @@ class World:
 
     def on_killed(self, process: Process) -> None:
         """Its callers notice, perhaps the cluster does; in a while it is started again."""
+        self.count("crashes")
         for caller in self.callers:
             caller.on_killed(process)
         epoch = self.store.leases[process.name].epoch if process.name in self.store.leases else 0
@@ -333,6 +367,28 @@ class World:
             self.disturbed.add(key)
             self.tell(f"caller    cancels {key}")
             self._nudge(key)
+
+    def _answer_later(self, key: str, event: StepWaiting) -> None:
+        """Somebody will answer: at any time, or near the last moment."""
+        after = self.chance.uniform(0, 4)
+        if event.until is not None and self.chance.random() < 0.7:
+            left = event.until - self.epoch_s - self.now
+            after = max(0.0, left - self.chance.uniform(0, 0.4))
+        self.later(after, None, self._answer, key, event.wait_id, event.kind)
+
+    def _answer(self, key: str, wait: str, kind: str) -> None:
+        """A caller answers, and goes on trying while the database is away."""
+        if self.now < self.away_until:
+            self.later(0.5, None, self._answer, key, wait, kind)
+            return
+        drawn = draw(wait)
+        data = {"approved": drawn % 2 == 0} if kind == "human" else drawn % 10
+        if self.store.answer(key, wait, data):
+            self.count("answered")
+            self.tell(f"caller    answers {wait} of {key}")
+            self._nudge(key)
+        else:
+            self.count("answered too late")
 
     def _retry(self) -> None:
         """An operator retries all that has not completed."""

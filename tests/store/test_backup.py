@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import stat
+import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -27,14 +30,22 @@ from agentflow.errors import (
 from agentflow.ids import to_uuid
 from agentflow.store import migrate
 from agentflow.store.backup import LEFT_OUT, TABLES, backup, read_manifest, restore, verify
+from agentflow.store.blobs import open_store
 from agentflow.store.journal import PostgresJournal
 from agentflow.store.keys import ensure_bootstrap_key
 from agentflow.store.tenant import for_tenant
 from tests.store.samples import accept, append, end, started, step_completed, step_started
 from tests.store.test_upgrades import DUMPS, load_dump
 
-QUIET = {"say": lambda line: None}
+FOLDER = Path(tempfile.mkdtemp(prefix="af-test-blobs-"))
+QUIET = {"say": lambda line: None, "blobs": partial(open_store, str(FOLDER), FOLDER)}
 WRITE = {"version": "0.1.0", "force": False, **QUIET}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder():
+    yield FOLDER
+    shutil.rmtree(FOLDER)
 
 
 @pytest.fixture
@@ -286,7 +297,8 @@ async def test_older_backup_is_brought_to_this_version(dsn, empty_dsn, tmp_path)
     assert manifest.schema_revision == DUMPS[0].stem
     await restore(dsn, file, force=False, **QUIET)
     assert await asyncio.to_thread(migrate.current, dsn) == migrate.HEAD
-    for table in ("journal", "specs", "steps", "commands"):
+    commands = "(SELECT id, execution_id, tenant_id, wait, kind, payload, at FROM commands) AS kept"
+    for table in ("journal", "specs", "steps", commands):
         assert await _rows(dsn, table) == await _rows(empty_dsn, table)
 
 

@@ -219,6 +219,34 @@ async def test_claim_quarantines_at_the_third_strike(pool, journal, new_submissi
     assert (record.status, record.owner) == ("quarantined", None)
 
 
+async def test_what_two_owners_died_with_is_claimed_one_at_a_time(pool, journal, new_submission):
+    """The guilty one must not take the others down a third time."""
+    struck, fresh = [new_submission() for _ in range(3)], new_submission()
+    await journal.append([accept(one, step_started("a")) for one in struck])
+    await bury_all(pool)
+    first = PostgresJournal(pool, "heir/0", 30.0)
+    await first.enter()
+    assert [claimed.strikes for claimed in await first.claim(10)] == [1, 1, 1]
+    await first.append([accept(fresh, step_started("a"))])
+    await bury_all(pool)
+    second = PostgresJournal(pool, "heir/1", 30.0)
+    await second.enter()
+    found = {claimed.execution_id: claimed.strikes for claimed in await second.claim(10)}
+    assert sorted(found.values()) == [1, 2] and found.pop(fresh.execution_id) == 1
+    (suspect,) = found
+    assert await second.claim(10) == []
+    tried = next(one for one in struck if one.execution_id == suspect)
+    await second.append([append(tried, 3, step_completed("a"))])
+    (other,) = await second.claim(10)
+    assert other.strikes == 2
+    await pool.execute("UPDATE executions SET owned_at = owned_at - interval '11 seconds'")
+    assert [claimed.strikes for claimed in await second.claim(10)] == [2]
+
+
+async def bury_all(pool):
+    await pool.execute("UPDATE coordinators SET lease_until = '-infinity'")
+
+
 async def test_no_strike_when_the_attempt_had_ended(pool, journal, rival, new_submission):
     one = new_submission()
     await journal.append([accept(one, step_started("a"), step_completed("a"))])

@@ -140,3 +140,51 @@ async def test_keeper_can_be_stopped_by_the_one_it_tells(dsn, pool, keepers):
     keeper.start(99, on_lost)
     assert await asyncio.to_thread(done.wait, 10)
     assert not keeper.held
+
+
+async def test_keeper_buries_at_once_whose_session_is_gone(dsn, pool, keepers, new_submission):
+    """The lease would run on for a minute."""
+    dead, one = PostgresJournal(pool, "c/0", 60), new_submission()
+    keeper = keepers(dsn, "c/0", lease_s=60)
+    keeper.start(await dead.enter(), _Signal())
+    await dead.append([accept(one)])
+    heir, buried = PostgresJournal(pool, "c/1", 60), _Signal()
+    keepers(dsn, "c/1", lease_s=60, on_buried=buried).start(await heir.enter(), _Signal())
+    await _eventually(pool, "SELECT guarded = epoch FROM coordinators WHERE id = 'c/0'")
+    assert await heir.claim(10) == []
+    keeper.stop()
+    assert await buried.wait() == ["c/0"]
+    assert [claimed.execution_id for claimed in await heir.claim(10)] == [one.execution_id]
+
+
+async def test_coordinator_that_holds_no_session_yet_is_not_missed(dsn, pool):
+    await PostgresJournal(pool, "c/0", 60).enter()
+    watcher = heartbeat(dsn, "c/1", 60)
+    await watcher.renew(await PostgresJournal(pool, "c/1", 60).enter())
+    async with asyncio.timeout(10):
+        while not await pool.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        ) or not await watcher.rest(1.1):
+            await asyncio.sleep(0)
+    assert await watcher.missing() == {}
+    await watcher.close()
+
+
+async def test_keeper_whose_session_breaks_has_another_at_once(dsn, pool, keepers):
+    """Long before its next heartbeat: nobody may take it for dead."""
+    lost, journal = _Signal(), PostgresJournal(pool, "c/0", 60)
+    keeper = keepers(dsn, "c/0", lease_s=60)
+    keeper.start(await journal.enter(), lost)
+    holder = "SELECT max(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> $1"
+    first = await _eventually(pool, holder, 0)
+    await pool.execute("SELECT pg_terminate_backend($1)", first)
+    assert await _eventually(pool, holder, first) != first
+    assert keeper.held and not lost.event.is_set()
+
+
+async def _eventually(pool, query, *values):
+    """The first answer that is true, of what another thread brings about."""
+    async with asyncio.timeout(10):
+        while not (found := await pool.fetchval(query, *values)):
+            await asyncio.sleep(0.01)
+    return found

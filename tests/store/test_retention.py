@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import asyncpg
 import pytest
@@ -12,6 +13,7 @@ from agentflow.errors import FencedOut, NotFound
 from agentflow.execution import events as ev
 from agentflow.ids import to_uuid
 from agentflow.store import retention
+from agentflow.store.blobs_folder import BlobFolder
 from agentflow.store.journal import PostgresJournal
 from agentflow.store.retention import ERASED, Housekeeping, erase, forget_coordinators
 from agentflow.store.tenant import for_tenant
@@ -213,8 +215,13 @@ async def test_forgotten_coordinator_comes_back_with_an_epoch_it_never_had(pool)
     assert await again.enter() > first - 7200
 
 
-async def test_housekeeping_does_it_by_itself_and_outlives_an_outage(pool, journal, ended):
-    housekeeping = Housekeeping(pool, 10, tick_s=0.05)
+@pytest.fixture
+def blobs(tmp_path):
+    return BlobFolder(tmp_path / "blobs", uuid.uuid4())
+
+
+async def test_housekeeping_does_it_by_itself_and_outlives_an_outage(pool, journal, ended, blobs):
+    housekeeping = Housekeeping(pool, 10, blobs=blobs, tick_s=0.05)
     await ended(11)
     async with asyncio.timeout(20):
         while await _left(pool):
@@ -231,10 +238,10 @@ async def test_housekeeping_does_it_by_itself_and_outlives_an_outage(pool, journ
     await asyncio.wait_for(housekeeping.close(), 10)
 
 
-async def test_housekeeping_that_is_switched_off_keeps_everything(pool, ended):
+async def test_housekeeping_that_is_switched_off_keeps_everything(pool, ended, blobs):
     await ended(91)
     await pool.execute("INSERT INTO coordinators VALUES ('gone', 1, '2001-01-01')")
-    housekeeping = Housekeeping(pool, 10, erasing=False, tick_s=0.01)
+    housekeeping = Housekeeping(pool, 10, blobs=blobs, erasing=False, tick_s=0.01)
     async with asyncio.timeout(20):
         while await pool.fetchval("SELECT count(*) FROM coordinators WHERE id = 'gone'"):
             await asyncio.sleep(0.01)

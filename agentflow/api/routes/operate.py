@@ -9,9 +9,11 @@ from starlette.responses import Response
 
 from agentflow.api import bodies, problems
 from agentflow.api.asked import asked, json_answer
-from agentflow.api.docs import BODY_FORK, BODY_RELEASE, BODY_RETRY, answers
+from agentflow.api.docs import BODY_FORK, BODY_RELEASE, BODY_RESUME, BODY_RETRY, answers
 from agentflow.api.routes.executions import asked_reason, check_id
-from agentflow.api.views import accepted_body, execution_url, fork_body
+from agentflow.api.views import accepted_body, execution_url, fork_body, resumed_body
+from agentflow.errors import InvalidInput
+from agentflow.spec.reading import nesting
 
 Json = Any
 
@@ -89,6 +91,63 @@ async def diff(request: Request, execution_id: str, other_id: str) -> Response:
     check_id(other_id)
     context = asked(request)
     return json_answer(await context.flow.history(context.tenant).diff(execution_id, other_id))
+
+
+@router.post(
+    "/executions/{execution_id}/resume",
+    operation_id="resume_execution",
+    summary="Answer what an execution waits for",
+    openapi_extra=BODY_RESUME,
+    responses=answers(200, "The answer is committed", 401, 404, 409, 413, 422, 503),
+)
+async def resume(request: Request, execution_id: str) -> Response:
+    """Name the wait by ``wait_id``, by ``node_id``, or by its ``signal``; ``data`` is the answer, or the
+    payload of the signal. Each wait is answered once: a second answer is 409, and so is one that comes
+    after the wait has expired. A signal that comes before its wait is kept for it: ``wait_id`` is null.
+    """
+    body = await bodies.an_object(request)
+    _check_resume(body)
+    context = asked(request)
+    check_id(execution_id)
+    try:
+        taken = await context.flow.resume(
+            context.tenant,
+            execution_id,
+            body.get("data"),
+            by=context.principal,
+            wait_id=body.get("wait_id"),
+            node_id=body.get("node_id"),
+            signal=body.get("signal"),
+        )
+    except InvalidInput as error:
+        raise problems.malformed(error.message, [problems.at("/data", error.message)]) from None
+    return json_answer(resumed_body(taken))
+
+
+_NAMES = ("wait_id", "node_id", "signal")
+
+
+def _check_resume(body: dict[str, Json]) -> None:
+    """Raises Refusal (422)."""
+    known = ", ".join((*_NAMES, "data"))
+    found = [
+        problems.at(f"/{name}", f"is not known; the fields are {known}")
+        for name in list(body)[:20]
+        if name not in (*_NAMES, "data")
+    ]
+    given = [name for name in _NAMES if body.get(name) is not None]
+    found += [
+        problems.at(f"/{name}", "must be text that is not empty")
+        for name in given
+        if not isinstance(body[name], str) or not body[name] or "\x00" in body[name]
+    ]
+    if len(given) != 1:
+        found.append(problems.at("", "must hold one of wait_id, node_id and signal, and only one"))
+    if nesting(body.get("data")) > bodies.MAX_DEPTH:
+        raise bodies.too_deep("/data")
+    if found:
+        detail = "; ".join(f"{entry['path'][1:100]} {entry['message']}".strip() for entry in found)
+        raise problems.malformed(detail, found)
 
 
 @router.post(

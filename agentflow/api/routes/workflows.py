@@ -68,12 +68,13 @@ async def validate(request: Request, strict: bool = False, node: str | None = No
     responses=answers(200, "The result", 202, 400, 401, 404, 409, 413, 422, 500, 503, 504),
 )
 async def execute(request: Request) -> Response:
-    """Waits up to 60 s (or ``Prefer: wait=n`` seconds); then answers 202 and the execution goes on."""
+    """Waits up to 60 s (or ``Prefer: wait=n`` seconds); then answers 202 and the execution goes on. So it
+    does as soon as the execution waits for a person or a signal."""
     context = asked(request)
     execution_id = await _submit(request)
     wait_s, applied = preferred_wait(request.headers.get("prefer"))
     try:
-        record = await context.flow.wait(context.tenant, execution_id, wait_s)
+        record = await context.flow.wait(context.tenant, execution_id, wait_s, at_rest=True)
     except StoreUnavailable:
         return _accepted(execution_id, "pending")  # it is committed; only its end is unknown
     return _ended(request, record, applied)

@@ -19,9 +19,7 @@ from agentflow.spec.kinds.base import (
 )
 from agentflow.spec.kinds.values import Seconds, Word
 from agentflow.spec.sql import DIALECTS, Statement
-
-READING = ("SELECT", "WITH", "EXPLAIN", "VALUES")
-"""Words with which a statement that only reads begins."""
+from agentflow.spec.sqlrules import READING, refusal
 
 
 class DbOptions(OptionsModel):
@@ -45,7 +43,8 @@ class DbOptions(OptionsModel):
     offset: Annotated[int, Field(ge=0)] = Field(0, description="Rows left out at the beginning.")
     cursor: Word | None = Field(
         None,
-        description="Where the page before ended, as a value or ${expression}; not with offset.",
+        description="Where the page before ended, as a value or ${expression}: the statement's "
+        "parameter :cursor. Not with offset.",
     )
     timeout_s: Seconds | None = Field(
         None,
@@ -62,6 +61,11 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
     found: list[Complaint] = []
     if options.get("cursor") is not None and options["offset"]:
         found.append((("cursor",), "cannot be used together with 'offset'"))
+    elif options.get("cursor") is not None:
+        if "cursor" in options["params"]:
+            found.append((("cursor",), "is given twice: take 'cursor' out of 'params'"))
+        elif all("cursor" not in Statement(options["query"], name).names for name in DIALECTS):
+            found.append((("cursor",), "is not in the statement: say where, as in id > :cursor"))
     sentences = _query_problems(options)
     found += [(("query",), sentence) for sentence in sentences]
     return tuple(found)
@@ -85,7 +89,8 @@ def _problems_in(statement: Statement, options: Options) -> list[str]:
             f"has the placeholder {inside[0][:100]} inside quotes, where no value can be bound; take "
             "the quotes away, or double the braces of a literal {text}"
         )
-    unknown = dict.fromkeys(name for name in statement.names if name not in options["params"])
+    given = {*options["params"], *(["cursor"] if options.get("cursor") is not None else [])}
+    unknown = dict.fromkeys(name for name in statement.names if name not in given)
     if unknown:
         named = ", ".join(repr(name[:100]) for name in list(unknown)[:5])
         found.append(f"names parameters that are not in 'params': {named}")
@@ -103,6 +108,8 @@ def _problems_in(statement: Statement, options: Options) -> list[str]:
             f"does not only read: it begins with {statement.verb[:40] or 'no SQL word'}, not with "
             f"{', '.join(READING[:-1])} or {READING[-1]} (mode 'write' changes data)"
         )
+    elif not statement.unclosed and (reason := refusal(statement, options["mode"])) is not None:
+        found.append(f"is not executed in mode {options['mode']!r}: {reason}")
     return found
 
 
@@ -129,7 +136,6 @@ KIND = NodeKind(
     attempts=3,
     placement="io",
     field="db_result",
-    available=False,
     always_writes=True,
     texts=_texts,
     needs_source=lambda options: not options.get("source"),

@@ -26,6 +26,9 @@ from agentflow.spec.templates import paths
 ONCE = ("POST", "PATCH")
 """Methods that may not be repeated when their outcome is unknown."""
 
+OWN_HEADERS = ("host", "content-length", "transfer-encoding", "connection", "agentflow-fence")
+"""Headers that no author can set: they are part of how a request is sent."""
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE = r"^[\w!#$&^.+-]+/[\w!#$&^.+-]+(\s*;\s*[\w-]+=[^\x00-\x1f]*)?$"
 _AUTHORITY = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?[/\\]{2}([^/?#\\]*)")
@@ -46,6 +49,13 @@ class Paginate(OptionsModel):
     items_path: Word | None = Field(
         None, description="JSONPath of a page's items, which are joined.", examples=["$.items"]
     )
+    param: Word | None = Field(
+        None, description="Query parameter of the page or the cursor. Null: page, or cursor."
+    )
+    cursor_path: Word = Field(
+        "$.next_cursor",
+        description="JSONPath of the next page's cursor in the reply; the last page has none.",
+    )
 
 
 class Sign(OptionsModel):
@@ -55,6 +65,15 @@ class Sign(OptionsModel):
         description="hmac needs secret_env; aws_sigv4 needs access_key_id_env and "
         "secret_access_key_env (each may end in _ref instead)."
     )
+    header: Word = Field(
+        "X-Signature",
+        description="Header of the hexadecimal HMAC-SHA256 of '<timestamp>.<body>' (hmac).",
+    )
+    timestamp_header: Word = Field(
+        "X-Timestamp", description="Header of the seconds since 1970 that are signed too (hmac)."
+    )
+    region: Word | None = Field(None, description="AWS region; required (aws_sigv4).")
+    service: Word | None = Field(None, description="AWS service; required (aws_sigv4).")
 
 
 class HttpOptions(OptionsModel):
@@ -111,9 +130,12 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
         found.append((("url",), sentence))
     found += _header_complaints(options["headers"])
     named = [(("extract", name), path) for name, path in options["extract"].items()]
-    items = (options.get("paginate") or {}).get("items_path")
-    if items is not None:
-        named.append((("paginate", "items_path"), items))
+    pages = options.get("paginate") or {}
+    named += [
+        (("paginate", name), pages[name])
+        for name in ("items_path", "cursor_path")
+        if pages.get(name) is not None
+    ]
     for at, path in named:
         if (sentence := jsonpath_problem(path)) is not None:
             found.append((at, f"is not a JSONPath: it {sentence}"))
@@ -148,13 +170,20 @@ def host_of(url: str) -> tuple[str, str] | None:
     return scheme, host.removesuffix(_PORTS.get(scheme, "")).removesuffix(":")
 
 
+def header_problem(name: str) -> str | None:
+    """Why an author may not set a header of this name, or None."""
+    if not _TOKEN.fullmatch(name):
+        return "is not the name of a header"
+    return "is a header that AgentFlow sets itself" if name.lower() in OWN_HEADERS else None
+
+
 def _header_complaints(headers: Mapping[str, str]) -> list[Complaint]:
     found: list[Complaint] = []
     secret = {at[-1] for at, _ in literal_credentials({"headers": headers})}
     for name, value in headers.items():
         at = ("headers", name)
-        if not _TOKEN.fullmatch(name):
-            found.append((at, "is not the name of a header"))
+        if (sentence := header_problem(name)) is not None:
+            found.append((at, sentence))
         elif any(char in value for char in "\r\n\x00"):
             found.append((at, "holds a line break"))
         elif name in secret and not paths(value):
@@ -181,11 +210,14 @@ _SIGNS: Mapping[str, tuple[str, ...]] = {
 
 
 def _sign_complaints(sign: Mapping[str, Json]) -> list[Complaint]:
-    return [
-        (("sign", f"{name}_env"), f"is missing: type {sign['type']!r} needs it")
+    lacking = [
+        f"{name}_env"
         for name in _SIGNS.get(sign.get("type", ""), ())
         if not sign.get(f"{name}_env") and not sign.get(f"{name}_ref")
     ]
+    if sign.get("type") == "aws_sigv4":
+        lacking += [name for name in ("region", "service") if not sign.get(name)]
+    return [(("sign", name), f"is missing: type {sign['type']!r} needs it") for name in lacking]
 
 
 def _texts(options: Options) -> tuple[Text, ...]:
@@ -205,6 +237,11 @@ def _needs_source(options: Options) -> bool:
     return relative and not options.get("source")
 
 
+def _unsupported(options: Options) -> tuple[str, ...]:
+    stored = any(str(key).endswith("_ref") for key in options.get("sign") or {})
+    return ("'sign' with a stored secret (name a variable)",) if stored else ()
+
+
 def _refine(options: Options, source: Options) -> Mapping[str, Json]:
     return {"effects": "once"} if options["method"] in ONCE else {}
 
@@ -216,10 +253,10 @@ KIND = NodeKind(
     attempts=4,
     placement="io",
     field="api_result",
-    available=False,
     always_writes=True,
     texts=_texts,
     needs_source=_needs_source,
     complaints=_complaints,
+    unsupported=_unsupported,
     refine=_refine,
 )

@@ -16,7 +16,7 @@ from agentflow.spec.kinds.base import (
     OptionsModel,
     Text,
 )
-from agentflow.spec.kinds.values import Seconds, Word, schema_complaints
+from agentflow.spec.kinds.values import Name, Seconds, Word, schema_complaints
 
 FORM: dict[str, Json] = {
     "type": "object",
@@ -54,7 +54,9 @@ class HumanOptions(OptionsModel):
     form: dict[str, Any] = Field(
         FORM, description="A JSON Schema that the answer must fit. Left out: yes or no, and why."
     )
-    assignees: list[Word] = Field([], description="Users and roles who may answer.")
+    assignees: list[Name] = Field(
+        [], description="Users and roles whom the question is for; shown with it, not enforced."
+    )
     notify: list[Word] = Field([], description="Ids of webhooks that are told of the question.")
     expires_s: Seconds | None = Field(
         None, description="Seconds after which the question expires. Null: never."
@@ -64,7 +66,7 @@ class HumanOptions(OptionsModel):
         description='What happens then: fail the step, answer with default, or {"goto": node}.',
     )
     default: Json = Field(None, description="The answer that is taken on expiry; fits the form.")
-    output_key: Word | None = Field(None, description="State field that takes the answer.")
+    output_key: Word | None = Field(None, description="State field that takes the answer's data.")
 
 
 def _complaints(options: Options) -> tuple[Complaint, ...]:
@@ -79,6 +81,10 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
     return tuple(found)
 
 
+def _unsupported(options: Options) -> tuple[str, ...]:
+    return ("'notify'",) if options.get("notify") else ()
+
+
 def _texts(options: Options) -> tuple[Text, ...]:
     return (Text(("prompt",), TEMPLATE, options["prompt"]),) if options.get("prompt") else ()
 
@@ -86,8 +92,8 @@ def _texts(options: Options) -> tuple[Text, ...]:
 KIND = NodeKind(
     type="human",
     options=HumanOptions,
-    available=False,
     texts=_texts,
     sources=lambda options: (),
     complaints=_complaints,
+    unsupported=_unsupported,
 )

@@ -208,14 +208,10 @@ def _needs_source(options: Options) -> bool:
 
 def _unsupported(options: Options) -> tuple[str, ...]:
     found = []
-    if isinstance(options.get("source"), list) and len(options["source"]) > 1:
-        found.append("a chain of sources (fallbacks)")
-    if options.get("race"):
-        found.append("'race'")
     if options.get("spill"):
         found.append("'spill'")
-    if options.get("images"):
-        found.append("'images'")
+    if any(isinstance(image, str) and image.startswith("blob:") for image in options["images"]):
+        found.append("'images' of blobs")
     return tuple(found)
 
 

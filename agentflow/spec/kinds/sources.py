@@ -50,7 +50,17 @@ REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
 """(kind, provider) -> required keys; ``api_key``, ``token`` and ``dsn`` stand for their names ending
 in ``_env`` or ``_ref``; ``a|b`` means one of them."""
 
+AUTH_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "api_key": ("auth",),
+    "bearer": ("auth",),
+    "basic": ("username", "password"),
+    "oauth2": ("token_url", "client_id", "client_secret"),
+    "jwt": ("auth",),
+}
+"""How requests of an api source are authenticated -> the keys which that needs."""
+
 CREDENTIALS = ("api_key", "token", "dsn")
+AUTH_CREDENTIALS = ("auth", "username", "password", "client_id", "client_secret")
 NAMED: Mapping[str, Mapping[str, str]] = {
     "llm": {
         "api_key": "API key",
@@ -77,8 +87,20 @@ NAMED: Mapping[str, Mapping[str, str]] = {
 """Source kind -> what its keys ending in ``_env`` (an environment variable) or ``_ref`` (a secret
 reference) name. Such keys hold names, never credentials."""
 
-EXECUTABLE = ("local", "openai", "openai-compatible", "vllm")
-"""The llm providers that this version can call."""
+EXECUTABLE = (
+    "local",
+    "openai",
+    "azure",
+    "anthropic",
+    "gemini",
+    "openai-compatible",
+    "vllm",
+    "api",
+    "db",
+    "postgres",
+    "mysql",
+)
+"""The providers, or kinds where a kind has none, that this version can call."""
 
 
 class Breaker(OptionsModel):
@@ -156,6 +178,11 @@ class LlmConfig(ModelConfig):
     )
     stop: Stop | None = Field(None, description="Texts at which the reply ends.")
     seed: Seed | None = Field(None, description="For replies that repeat, where the model can.")
+    protocol: Literal["chat", "responses"] | None = Field(
+        None,
+        description="Which of OpenAI's two protocols is spoken (openai, azure, openai-compatible). "
+        "Null: chat.",
+    )
     context_window: Tokens | None = Field(
         None, description="Tokens that prompt and reply may have together."
     )
@@ -203,6 +230,11 @@ class DbConfig(SourceConfig):
     ssl: Literal["prefer", "require", "verify-full"] = Field(
         "prefer", description="Whether the connection must be encrypted, and the server verified."
     )
+    schema_name: Words | None = Field(
+        None,
+        alias="schema",
+        description="Schema in which unqualified names are looked up (postgres).",
+    )
     allow_write: bool = Field(False, description="Whether nodes may change data.")
     dedupe_table: str | None = Field(
         None,
@@ -211,6 +243,21 @@ class DbConfig(SourceConfig):
     max_rows: Annotated[int, Field(ge=1)] = Field(
         10_000, description="Rows that one statement may give."
     )
+
+
+class Jwt(OptionsModel):
+    """A token that is signed here with the key of the source, and sent as a bearer token."""
+
+    algorithm: Literal["HS256", "HS384", "HS512", "RS256", "PS256", "ES256", "EdDSA"] = Field(
+        "HS256", description="All but HS* take a private key in PEM form."
+    )
+    claims: dict[str, Json] = Field(
+        {}, description="Its claims, besides iat and exp.", examples=[{"iss": "me", "aud": "them"}]
+    )
+    ttl_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        300.0, description="How long a token serves, in seconds."
+    )
+    kid: Words | None = Field(None, description="Id of the key, for the token's header.")
 
 
 class ApiConfig(SourceConfig):
@@ -223,6 +270,7 @@ class ApiConfig(SourceConfig):
     api_key_header: Words = Field("X-API-Key", description="Header of the key (api_key).")
     token_url: Url | None = Field(None, description="Where tokens come from (oauth2).")
     scopes: str | list[str] | None = Field(None, description="Scopes to ask for (oauth2).")
+    jwt: Jwt | None = Field(None, description="What the token of our own says (jwt).")
     headers: dict[str, str] | None = Field(
         None, description="Further request headers; never a credential."
     )
@@ -250,6 +298,8 @@ CONFIGS: Mapping[str, type[SourceConfig]] = {
 
 def provider_of(kind: str, config: Mapping[str, Json]) -> str:
     """The provider (``driver`` for db) that a source names, or an empty string."""
+    if not PROVIDERS.get(kind):
+        return ""
     value = config.get("provider") or (config.get("driver") if kind == "db" else None)
     return value if isinstance(value, str) else ""
 
@@ -257,15 +307,22 @@ def provider_of(kind: str, config: Mapping[str, Json]) -> str:
 def missing_keys(kind: str, config: Mapping[str, Json]) -> list[str]:
     """The required keys that a configuration lacks, as an author would write them."""
     wanted = REQUIRED.get((kind, provider_of(kind, config)), ())
+    if kind == "api":
+        auth = config.get("auth")
+        wanted = (*wanted, *(AUTH_NEEDS.get(auth, ()) if isinstance(auth, str) else ()))
     lacking = []
     for key in wanted:
         choices = key.split("|")
-        if not any(_present(choice, config) for choice in choices):
-            names = [f"{c}_env" if c in CREDENTIALS else c for c in choices]
+        if not any(_present(choice, config, kind) for choice in choices):
+            names = [f"{c}_env" if _is_credential(c, kind) else c for c in choices]
             lacking.append(names[0])
     return lacking
 
 
-def _present(key: str, config: Mapping[str, Json]) -> bool:
-    names = (f"{key}_env", f"{key}_ref") if key in CREDENTIALS else (key,)
+def _is_credential(key: str, kind: str) -> bool:
+    return key in CREDENTIALS or (kind == "api" and key in AUTH_CREDENTIALS)
+
+
+def _present(key: str, config: Mapping[str, Json], kind: str) -> bool:
+    names = (f"{key}_env", f"{key}_ref") if _is_credential(key, kind) else (key,)
     return any(config.get(name) not in (None, "") for name in names)

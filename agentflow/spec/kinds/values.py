@@ -10,6 +10,7 @@ from agentflow.spec.jsonschema import SchemaInvalid, compile_schema
 from agentflow.spec.kinds.base import Complaint, Options, Place
 
 Word = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

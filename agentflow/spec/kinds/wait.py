@@ -8,7 +8,7 @@ from datetime import datetime
 from pydantic import Field
 
 from agentflow.spec.kinds.base import VALUES, Complaint, NodeKind, Options, OptionsModel, Text
-from agentflow.spec.kinds.values import Seconds, Word, is_expression
+from agentflow.spec.kinds.values import Name, Seconds, Word, is_expression
 
 WAYS = ("seconds", "until", "signal")
 _TIME = re.compile(
@@ -25,7 +25,11 @@ class WaitOptions(OptionsModel):
         description="Until when: a time with its zone (RFC 3339), or ${expression}.",
         examples=["2027-01-01T09:00:00Z"],
     )
-    signal: Word | None = Field(None, description="The name of a signal sent to the execution.")
+    signal: Name | None = Field(
+        None,
+        description="The name of a signal sent to the execution. One that comes before the wait is kept "
+        "for it.",
+    )
     expires_s: Seconds | None = Field(
         None, description="Seconds after which the wait for a signal fails. Null: never."
     )
@@ -41,22 +45,23 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
     if len(given) > 1:
         return (((given[1],), f"cannot be used together with {given[0]!r}"),)
     until = options.get("until")
-    if until is not None and not is_expression(until) and not _is_time(until):
+    if until is not None and not is_expression(until) and seconds_of(until) is None:
         text = "must be a time with its zone, such as 2027-01-01T09:00:00Z, or ${expression}"
         return ((("until",), text),)
     return ()
 
 
-def _is_time(text: str) -> bool:
+def seconds_of(text: str) -> float | None:
+    """Seconds since the epoch of a time with its zone (RFC 3339); None when the text is none."""
     found = _TIME.fullmatch(text)
     if found is None:
-        return False
+        return None
     zone = "+00:00" if found[2] in "Zz" else found[2]
     try:
-        datetime.fromisoformat(text[:19] + zone)
-    except ValueError:
-        return False
-    return True
+        whole = datetime.fromisoformat(text[:19] + zone)
+        return whole.timestamp() + float(found[1] or 0)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _texts(options: Options) -> tuple[Text, ...]:
@@ -66,7 +71,6 @@ def _texts(options: Options) -> tuple[Text, ...]:
 KIND = NodeKind(
     type="wait",
     options=WaitOptions,
-    available=False,
     texts=_texts,
     sources=lambda options: (),
     complaints=_complaints,

@@ -56,9 +56,12 @@ class Journal:
     async def last_seq(self, execution_ids: Sequence[str]) -> dict[str, int]:
         return {key: self.rows.get(key, 0) for key in execution_ids}
 
-    async def read(self, execution_id: str, after: int = 0) -> list[Recorded]:
+    async def read(
+        self, execution_id: str, after: int = 0, limit: int | None = None
+    ) -> list[Recorded]:
         events = self.events.get(execution_id, [])
-        return [Recorded(seq, events[seq - 1]) for seq in range(after + 1, len(events) + 1)]
+        end = len(events) if limit is None else min(len(events), after + limit)
+        return [Recorded(seq, events[seq - 1]) for seq in range(after + 1, end + 1)]
 
     async def owned(self, execution_ids: Sequence[str]) -> set[str]:
         return set(execution_ids) - self.foreign

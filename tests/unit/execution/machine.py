@@ -281,6 +281,7 @@ def facts(state: ExecutionState) -> dict[str, Json]:
     found = {name: value for name, value in vars(state).items() if name not in notes}
     found["steps"] = [_facts_of(step) for step in state.steps.values()]
     found["visits"] = {node: [step.key for step in found] for node, found in state.visits.items()}
+    found["kept"] = {node: [step.key for step in found] for node, found in state.kept.items()}
     found["sent_back"] = [step and step.key for step in state.sent_back]
     found["items"] = {
         key: (items.count, items.open, items.stopped, sorted(items.steps))

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from agentflow.execution import events as ev
-from agentflow.execution.fold import fold
+from agentflow.execution.fold import apply
+from agentflow.execution.joins import past_of
+from agentflow.execution.keys import node_id_of
 from agentflow.execution.state import ExecutionState
 from agentflow.execution.views import all_steps, final_state
 from agentflow.plan.plan import Plan
@@ -33,10 +35,13 @@ def write(path: Path, plan: Plan, events: list[ev.Event]) -> None:
 
 def text_of(plan: Plan, events: list[ev.Event]) -> str:
     """The journal, its steps and the final state, one line each."""
-    state = fold(ExecutionState(plan, "exec_1"), events)
+    state, pasts = ExecutionState(plan, "exec_1"), {}
+    for event in events:
+        pasts |= _past(state, event)
+        apply(state, event)
     lines = [f"{number:>3} {_said(plan, event)}" for number, event in enumerate(events, 1)]
     lines += ["", f"execution {state.status}"]
-    lines += [f"step {line}" for line in _steps(state)]
+    lines += [f"step {line}" for line in _steps(state, pasts)]
     lines += [""]
     for name, value in final_state(state).items():
         if value not in (None, "", [], {}, 0):
@@ -53,9 +58,20 @@ def _said(plan: Plan, event: ev.Event) -> str:
     return " ".join(filter(None, parts))
 
 
-def _steps(state: ExecutionState) -> Iterator[str]:
+def _past(state: ExecutionState, event: ev.Event) -> dict[str, int]:
+    """The causal past of a step that begins with this event; the fold lets go of it in later iterations."""
+    key = getattr(event, "step", "[")
+    step = state.steps.get(key)
+    if state.plan.fixed or "[" in key or (step is not None and step.status != "pending"):
+        return {}
+    return {key: past_of(state, state.plan.node(node_id_of(key)), getattr(event, "counted", ()))}
+
+
+def _steps(state: ExecutionState, pasts: dict[str, int]) -> Iterator[str]:
     for step in all_steps(state):
         names = {other.ordinal: key for key, other in state.steps.items()}
-        past = sorted(name for bit, name in names.items() if bit and step.past >> bit & 1)
+        past = sorted(
+            name for bit, name in names.items() if bit and pasts.get(step.key, 0) >> bit & 1
+        )
         shown = f"{step.key} {step.status} generation {step.generation} attempt {step.attempt}"
         yield shown + (f" saw {' '.join(past)}" if past else "")

@@ -192,6 +192,15 @@ def test_uncounted_errors_are_retried_for_steps_that_may_run_once():
     assert machine.status("a") == "retrying"
 
 
+def test_calls_that_nobody_answered_are_no_reason_to_stop_a_step_that_may_run_once():
+    plan = plan_of(ONE, a={"effects": "once"})
+    tried = ev.ModelCall("s", "", "", error="ConnectionFailed")
+    paid = ev.ModelCall("s", "openai", "m", ev.Usage(3, 4), error="ProviderUnavailable")
+    machine = Machine(plan).accept().fail("a", BUSY, calls=(tried,))
+    assert machine.status("a") != "failed"
+    assert Machine(plan).accept().fail("a", BUSY, calls=(tried, paid)).status("a") == "failed"
+
+
 def test_step_that_may_run_once_is_not_tried_again_after_another_error():
     plan = plan_of(ONE, a={"effects": "once", "retry": {"max_attempts": 3}})
     assert Machine(plan).accept().fail("a", FLAKY).state.status == "failed"

@@ -233,8 +233,8 @@ def test_compile_names_nothing_unsupported_in_a_plain_workflow() -> None:
     ("change", "says"),
     [
         ({"cache": {"ttl_s": 1}}, "'cache'"),
-        ({"metadata": {"source": ["small", "small"]}}, "chain of sources"),
-        ({"metadata": {"source": "small", "race": True}}, "'race'"),
+        ({"metadata": {"source": "small", "images": ["blob:1"]}}, "'images' of blobs"),
+        ({"metadata": {"source": "small", "spill": {"to": "small"}}}, "'spill'"),
         ({"type": "image", "metadata": {"source": "pictures"}}, "type 'image'"),
         (
             {"type": "router", "metadata": {"strategy": "classifier", "plugin": "p"}},
@@ -271,14 +271,23 @@ def test_compile_ignores_settings_that_do_no_harm() -> None:
     assert compiled(document).unsupported == ()
 
 
+def test_compile_adds_what_a_source_says_comes_after_it() -> None:
+    document = line(llm(), llm("own", source=["small", "small"]))
+    document["sources"][0]["config"]["fallbacks"] = ["big"]
+    document["sources"].append({**document["sources"][0], "id": "big"})
+    alone, own = (node for node in compiled(document).nodes if node.type == "llm")
+    assert (alone.options["source"], alone.sources) == (["small", "big"], ("small", "big"))
+    assert own.options["source"] == ["small", "small"]
+
+
 @pytest.mark.parametrize(
     ("config", "supported"),
     [
         ({"provider": "vllm", "base_url": "http://gpu:8000/v1"}, True),
         ({"provider": "vllm"}, False),
         ({"provider": "openai-compatible", "base_url": "http://gpu:8000/v1"}, True),
-        ({"provider": "anthropic", "api_key_env": "ANTHROPIC_API_KEY"}, False),
-        ({"fallbacks": ["small"]}, False),
+        ({"provider": "anthropic", "api_key_env": "ANTHROPIC_API_KEY"}, True),
+        ({"fallbacks": ["small"]}, True),
     ],
 )
 def test_compile_knows_which_providers_can_be_called(config: Json, supported: bool) -> None:

@@ -48,6 +48,7 @@ DB: dict[str, Json] = {
     "format": "csv",
     "output_key": "found",
 }
+PAGE = {"query_template": "SELECT id FROM tickets WHERE id > :cursor ORDER BY id"}
 HTTP: dict[str, Json] = {
     "source": "crm",
     "method": "PUT",
@@ -89,7 +90,12 @@ def test_check_accepts_every_option(node_type: str) -> None:
     found = checked(node(node_type))
     assert errors(found) == []
     plan = compile_plan(found.normalized or {})
-    assert any(f"nodes of type {node_type!r} cannot be executed yet" in s for s in plan.unsupported)
+    missing = {
+        "db": "secret references cannot be resolved",
+        "http": "'sign' with a stored secret (name a variable) cannot be executed",
+    }
+    feature = missing.get(node_type, f"nodes of type {node_type!r} cannot be executed")
+    assert any(f"{feature} yet" in s for s in plan.unsupported)
 
 
 def test_check_fills_in_the_defaults() -> None:
@@ -153,8 +159,10 @@ def query(text: str, **changes: Json) -> dict[str, Json]:
         ({"limit": 1.5}, [("E024", "limit")]),
         ({"offset": -1}, [("E024", "offset")]),
         ({"cursor": "${user_input}"}, [("E024", "cursor")]),
-        ({"cursor": "${user_input}", "offset": None}, []),
-        ({"cursor": "${nope}", "offset": None}, [("E020", "cursor")]),
+        ({"cursor": "${user_input}", "offset": None}, [("E024", "cursor")]),
+        ({"cursor": "${user_input}", "offset": None, **PAGE}, []),
+        ({"cursor": "${nope}", "offset": None, **PAGE}, [("E020", "cursor")]),
+        ({"cursor": 7, "offset": None, **PAGE, "params": {"cursor": 1}}, [("E024", "cursor")]),
         ({"timeout_s": 0}, [("E024", "timeout_s")]),
         ({"format": "xml"}, [("E024", "format")]),
     ],
@@ -181,6 +189,11 @@ def test_check_reports_db_options(
         ("SELECT * FROM {user_input}", "in place of a table"),
         ("SELECT 'a", "never closed"),
         ("SELECT /* a", "never closed"),
+        ("WITH d AS (DELETE FROM t RETURNING a) SELECT * FROM d", "holds DELETE"),
+        ("WITH d AS (SELECT 1) UPDATE t SET a = 1", "holds UPDATE"),
+        ("EXPLAIN (ANALYZE) insert into t values (1)", "holds INSERT"),
+        ("SELECT a INTO u FROM t", "holds INTO"),
+        ("SELECT a FROM t FOR NO KEY UPDATE", "locks rows"),
     ],
 )
 def test_check_reports_the_query(text: str, what: str) -> None:
@@ -192,7 +205,8 @@ def test_check_reports_the_query(text: str, what: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["VALUES (1)", "explain SELECT 1", "(SELECT 1)", "SELECT ':unknown', 'a{b'", r"SELECT 'it\'s', 'x'",
+    ["SELECT REPLACE(a, 'x', 'y'), (update_count), \"INTO\", t.into FROM t",
+     "VALUES (1)", "explain SELECT 1", "(SELECT 1)", "SELECT ':unknown', 'a{b'", r"SELECT 'it\'s', 'x'",
      r"SELECT 'C:\', :author", "SELECT '{{user_input}}'", "SELECT data #>> '{a,b}', :author::text",
      "SELECT a FROM t WHERE b = :author -- it's fine"],
 )  # fmt: skip
@@ -281,8 +295,11 @@ def test_check_refuses_durability_none_with_effects_once_by_default() -> None:
         ({"paginate": {"mode": "link", "items_path": "x"}}, [("E024", "paginate.items_path")]),
         ({"sign": {"type": "rsa"}}, [("E024", "sign.type")]),
         ({"sign": {"type": "hmac"}}, [("E024", "sign.secret_env")]),
-        ({"sign": {"type": "aws_sigv4", "access_key_id_ref": "secret://a"}},
-         [("E024", "sign.secret_access_key_env")]),
+        ({"sign": {"type": "aws_sigv4", "access_key_id_ref": "secret://a", "region": "eu-north-1"}},
+         [("E024", "sign.secret_access_key_env"), ("E024", "sign.service")]),
+        ({"headers": {"Host": "{user_input}"}}, [("E024", "headers.Host")]),
+        ({"paginate": {"mode": "cursor", "cursor_path": "next"}},
+         [("E024", "paginate.cursor_path")]),
         ({"sign": {"type": "hmac", "secret_env": "DATABASE_URL"}}, [("E016", "sign.secret_env")]),
         ({"sign": {"type": "hmac", "secret_env": "lower"}}, [("E003", "sign.secret_env")]),
         ({"sign": {"type": "hmac", "secret_ref": "hmac"}}, [("E003", "sign.secret_ref")]),

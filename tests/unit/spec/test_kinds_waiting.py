@@ -52,7 +52,7 @@ def test_check_accepts_every_option_of_human_nodes() -> None:
     found = checked(human())
     assert errors(found) == []
     plan = compile_plan(found.normalized or {})
-    assert plan.unsupported == ("Node 'n': nodes of type 'human' cannot be executed yet",)
+    assert plan.unsupported == ("Node 'n': 'notify' cannot be executed yet",)
     assert plan.node("n").output_key == "decision"
 
 
@@ -95,7 +95,7 @@ def test_check_accepts_every_way_to_wait(metadata: dict[str, Json]) -> None:
     found = checked({"id": "n", "type": "wait", "metadata": metadata})
     assert errors(found) == []
     plan = compile_plan(found.normalized or {})
-    assert plan.unsupported == ("Node 'n': nodes of type 'wait' cannot be executed yet",)
+    assert plan.unsupported == ()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,380 @@
+"""Models of Anthropic, behind its Messages API.
+
+It follows platform.claude.com/docs/en/api/messages, /errors and /migration-2026-10-21. That version of
+the API takes no ``temperature`` and no ``top_p``; where an author set one, the call is made in the
+version before it, which does. There are no seeds and no penalties: they are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anthropic
+
+from agentflow import egress
+from agentflow.addresses import Policy
+from agentflow.errors import (
+    CallTimeout,
+    MissingCredential,
+    ProviderRejected,
+    ProviderUnavailable,
+    StepError,
+)
+from agentflow.sources import pictures
+from agentflow.sources.answer import Answer, Counts, OnText, counted, not_a_stream, stated_id
+from agentflow.sources.base import Message, ModelReply, ModelRequest
+from agentflow.sources.chat import is_closed
+from agentflow.sources.credentials import Credentials, masked
+from agentflow.sources.parameters import Parameters, parameters
+from agentflow.sources.refusals import lost_connection, refusal, said
+from agentflow.sources.text import well_formed
+from agentflow.spec.templates import compact
+
+Json = Any
+_log = logging.getLogger(__name__)
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+VERSION_WITH_SAMPLING = "2023-06-01"
+LONGEST_CALL_S = 3600.0
+_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_STATUS_OF = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+}
+"""Type of an error that comes inside a stream -> the status it would have had before it."""
+
+
+async def open_anthropic(
+    source_id: str, config: Mapping[str, Json], *, policy: Policy, credentials: Credentials
+) -> AnthropicSource:
+    """A connection to a model. No call is made and no credential is read yet.
+
+    Raises ProviderRejected.
+    """
+    base_url = str(config.get("base_url") or ANTHROPIC_URL)
+    egress.check_url(base_url)
+    return AnthropicSource(source_id, config, base_url, policy, credentials)
+
+
+class AnthropicSource:
+    """One model; its connections are shared by every call."""
+
+    def __init__(
+        self,
+        source_id: str,
+        config: Mapping[str, Json],
+        base_url: str,
+        policy: Policy,
+        credentials: Credentials,
+    ) -> None:
+        self._id = source_id
+        self._config = config
+        self._base_url = base_url
+        self._policy = policy
+        self._credentials = credentials
+        self._told = False
+        self._http = egress.client(policy, LONGEST_CALL_S)
+        self._client = anthropic.AsyncAnthropic(
+            api_key="unset",
+            base_url=base_url,
+            max_retries=0,
+            open_telemetry=False,
+            http_client=self._http,
+        )
+        # The SDK reads these from the environment; only what the source names may be sent.
+        self._client._custom_headers = {}
+
+    async def generate(self, request: ModelRequest, on_text: OnText | None = None) -> ModelReply:
+        """Call the model once; with ``on_text`` as a stream.
+
+        Raises StepError; BilledError when the call failed after the model had begun to answer.
+        """
+        chosen = parameters(request, self._config)
+        headers, secrets = self._headers(chosen)
+        self._tell(chosen)
+        price, own = self._config.get("price"), self._base_url == ANTHROPIC_URL
+        answer = Answer("anthropic", self._base_url, price, request, chosen, own_address=own)
+        try:
+            async with asyncio.timeout(chosen.timeout_s):
+                messages = await pictures.embedded(request.messages, self._policy)
+                body = _body(request, chosen, messages)
+                body |= {"extra_headers": headers, "timeout": chosen.timeout_s}
+                if on_text is None:
+                    return await self._whole(answer, body)
+                return await self._stream(answer, body, on_text)
+        except TimeoutError:
+            message = f"{answer.where} did not answer within {chosen.timeout_s:g} s"
+            raise answer.billed(CallTimeout(message)) from None
+        except anthropic.APIError as error:
+            raise answer.billed(self._mapped(error, answer, secrets)) from None
+        except StepError as error:
+            raise answer.billed(error) from None
+
+    async def _whole(self, answer: Answer, body: dict[str, Json]) -> ModelReply:
+        raw = await self._client.messages.with_raw_response.create(**body)
+        answer.request_id = stated_id(raw.headers, "request-id")
+        text = await raw.text()
+        try:
+            came = json.loads(text)
+        except ValueError:
+            came = None
+        if not isinstance(came, dict):
+            what = "not a message: " + masked(text, (), 80) if text.strip() else "nothing"
+            raise ProviderUnavailable(f"{answer.where} answered 200 with {what}")
+        _begin(answer, came)
+        blocks = came.get("content")
+        if not isinstance(blocks, list) or not came.get("stop_reason"):
+            raise ProviderUnavailable(f"{answer.where} answered without a message")
+        for place, block in enumerate(blocks):
+            if not isinstance(block, dict):
+                continue
+            if block.get("type") == "text":
+                answer.text += well_formed(str(block.get("text") or ""))
+            elif block.get("type") == "tool_use":
+                answer.call(place, block.get("id"), block.get("name"), compact(block.get("input")))
+        _finish(answer, came)
+        return answer.reply()
+
+    async def _stream(self, answer: Answer, body: dict[str, Json], on_text: OnText) -> ModelReply:
+        events = await self._client.messages.create(**body, stream=True)
+        answer.request_id = stated_id(events.response.headers, "request-id")
+        try:
+            async with events:
+                async for event in events:
+                    plain = event.to_dict(warnings=False) if hasattr(event, "to_dict") else event
+                    _take(answer, plain, on_text)
+        except ValueError as error:
+            raise ProviderUnavailable(
+                f"{answer.where} sent a stream that cannot be read, after {len(answer.text)} "
+                "characters"
+            ) from error
+        if not answer.finish_reason:
+            raise ProviderUnavailable(
+                f"The stream of {answer.where} ended before the reply was complete, "
+                f"after {len(answer.text)} characters{not_a_stream(events.response.headers)}"
+            )
+        answer.end(on_text)
+        return answer.reply()
+
+    def _headers(self, chosen: Parameters) -> tuple[dict[str, Json], tuple[str, ...]]:
+        """The headers of a call, and the secret values among them."""
+        headers: dict[str, Json] = dict(self._config.get("headers") or {})
+        if chosen.given & {"temperature", "top_p"}:
+            headers["anthropic-version"] = VERSION_WITH_SAMPLING
+        key_name = self._config.get("api_key_env")
+        if key_name:
+            # Not among the call's own headers: the SDK writes those to its debug log.
+            self._client.api_key = self._credentials.value(key_name, self._id)
+            return headers, (self._client.api_key,)
+        if self._config.get("api_key_ref"):
+            raise MissingCredential(
+                f"Source {self._id!r} names a stored secret (api_key_ref), which this version cannot "
+                "read; name an environment variable (api_key_env) instead"
+            )
+        headers["Authorization"] = anthropic.Omit()
+        return headers, ()
+
+    def _tell(self, chosen: Parameters) -> None:
+        """Say once what of the options these models do not know."""
+        names = ("seed", "frequency_penalty", "presence_penalty")
+        unknown = [name for name in names if getattr(chosen, name) is not None]
+        if unknown and not self._told:
+            self._told = True
+            _log.warning(
+                "Source %r: models of Anthropic know no %s; left out", self._id, ", ".join(unknown)
+            )
+
+    def _mapped(
+        self, error: anthropic.APIError, answer: Answer, secrets: tuple[str, ...]
+    ) -> StepError:
+        """The step error of an error of the SDK."""
+        if isinstance(error, anthropic.APIConnectionError):
+            return lost_connection(answer.where, error)
+        body = error.body if isinstance(error.body, Mapping) else {}
+        inner = body.get("error")
+        kind = str(inner.get("type") or "") if isinstance(inner, Mapping) else ""
+        answered = error if isinstance(error, anthropic.APIStatusError) else None
+        status = answered.status_code if answered else None
+        if status == 200:
+            # A limit that strikes in the middle of an answer is no proof that nothing happened.
+            status = None if kind == "rate_limit_error" and answer.began else _STATUS_OF.get(kind)
+        return refusal(
+            answer.where,
+            status=status,
+            headers=answered.response.headers if answered else {},
+            code=kind,
+            said=masked(said(error.body), secrets),
+            credential=self._config.get("api_key_env"),
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+
+def _body(
+    request: ModelRequest, chosen: Parameters, messages: Sequence[Message]
+) -> dict[str, Json]:
+    """The parameters of the SDK's call. Raises ProviderRejected, InvalidInput."""
+    told = [_plain(message) for message in messages if message.role in ("system", "developer")]
+    body: dict[str, Json] = {
+        "model": chosen.model,
+        "max_tokens": chosen.max_tokens,
+        "messages": [
+            _message(message) for message in messages if message.role not in ("system", "developer")
+        ],
+    }
+    if chosen.stop:
+        body["stop_sequences"] = list(chosen.stop)
+    sampling = {name: getattr(chosen, name) for name in ("temperature", "top_p")}
+    sampling = {name: value for name, value in sampling.items() if name in chosen.given}
+    if sampling:
+        body["extra_body"] = sampling
+    if request.response_schema is not None:
+        schema = _schema(request.response_schema)
+        if schema is None:
+            told.append(
+                "Answer with nothing but JSON that fits this schema: "
+                + compact(request.response_schema)
+            )
+        else:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    if request.tools:
+        body["tools"] = [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "input_schema": {"type": "object", **tool.parameters},
+            }
+            for tool in request.tools
+        ]
+        body["tool_choice"] = _choice(request.tool_choice)
+    if told:
+        body["system"] = "\n\n".join(told)
+    return body
+
+
+def _schema(schema: Json) -> Json:
+    """The schema as the API takes it, with its limits told in words; None if it cannot be."""
+    if not is_closed(schema, optional=True):
+        return None
+    try:
+        return anthropic.transform_schema(schema)
+    except (ValueError, AssertionError, TypeError, AttributeError):
+        return None
+
+
+def _choice(choice: str) -> dict[str, Json]:
+    if choice in ("auto", "none"):
+        return {"type": choice}
+    return {"type": "any"} if choice == "required" else {"type": "tool", "name": choice}
+
+
+def _plain(message: Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(str(part.get("text") or "") for part in pictures.parts(message))
+
+
+def _message(message: Message) -> dict[str, Json]:
+    if message.role == "tool":
+        result = {"type": "tool_result", "tool_use_id": message.tool_call_id}
+        return {"role": "user", "content": [{**result, "content": _content(message)}]}
+    if not message.tool_calls:
+        return {"role": message.role, "content": _content(message)}
+    text = _plain(message)
+    blocks: list[dict[str, Json]] = [{"type": "text", "text": text}] if text else []
+    blocks += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+        for call in message.tool_calls
+    ]
+    return {"role": message.role, "content": blocks}
+
+
+def _content(message: Message) -> Json:
+    if isinstance(message.content, str):
+        return message.content
+    return [_block(part) for part in pictures.parts(message)]
+
+
+def _block(part: Json) -> dict[str, Json]:
+    """A part of a message, as a content block. Raises ProviderRejected."""
+    image = pictures.picture(part)
+    if image is not None:
+        source = {"type": "base64", "media_type": image.media_type, "data": image.data}
+        return {"type": "image", "source": source}
+    if isinstance(part, Mapping) and part.get("type") == "text":
+        return {"type": "text", "text": str(part.get("text") or "")}
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    raise ProviderRejected(
+        f"A message part of type {str(kind)[:60]!r} cannot be sent to Anthropic: text and image_url "
+        "can"
+    )
+
+
+def _begin(answer: Answer, message: Json) -> None:
+    """Note the model and what was counted so far."""
+    if isinstance(message, dict):
+        answer.named(message.get("model"))
+        if isinstance(message.get("usage"), dict):
+            answer.counts = _counts(message["usage"], answer.counts) or answer.counts
+
+
+def _counts(usage: Mapping[str, Json], before: Counts | None) -> Counts | None:
+    """The tokens so far; later reports of a stream may leave out the input, which was counted
+    ``before``. What is written to the cache and read from it comes on top of ``input_tokens``."""
+    details = usage.get("output_tokens_details")
+    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    fresh, read = usage.get("input_tokens"), usage.get("cache_read_input_tokens")
+    if fresh is None and before is not None:
+        return counted(before.input, usage.get("output_tokens"), before.cached, thinking)
+    parts = [fresh, read or 0, usage.get("cache_creation_input_tokens") or 0]
+    if not all(type(part) is int for part in parts):
+        return None
+    return counted(sum(parts), usage.get("output_tokens"), read, thinking)
+
+
+def _finish(answer: Answer, ending: Mapping[str, Json]) -> None:
+    reason = ending.get("stop_reason")
+    answer.finished(_REASONS.get(str(reason), reason))
+    details = ending.get("stop_details")
+    if isinstance(details, dict) and details.get("explanation"):
+        answer.refusal = str(details["explanation"])
+
+
+def _take(answer: Answer, event: Json, on_text: OnText) -> None:
+    """Read an event of a stream."""
+    if not isinstance(event, dict):
+        return
+    kind, place = event.get("type"), event.get("index")
+    if kind == "message_start":
+        _begin(answer, event.get("message"))
+    elif kind == "content_block_start":
+        block = event.get("content_block")
+        if isinstance(block, dict) and block.get("type") == "tool_use":
+            answer.call(place, block.get("id"), block.get("name"), "")
+    elif kind == "content_block_delta":
+        delta = event.get("delta")
+        if isinstance(delta, dict) and delta.get("type") == "text_delta":
+            answer.take(delta.get("text"), on_text)
+        elif isinstance(delta, dict) and delta.get("type") == "input_json_delta":
+            answer.call(place, None, None, delta.get("partial_json"))
+    elif kind == "message_delta":
+        delta = event.get("delta")
+        if isinstance(delta, dict):
+            _finish(answer, delta)
+        _begin(answer, event)

@@ -1,0 +1,90 @@
+"""Values of PostgreSQL: how JSON is bound to its types, and how they become JSON again."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentflow.errors import InvalidInput
+
+Json = Any
+_WHOLE = ("int2", "int4", "int8", "oid")
+_TEXTS = ("text", "varchar", "bpchar", "name", "unknown", "citext", "char")
+
+
+def _written(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _with_t(text: str) -> str:
+    """``2026-11-22T10:00:00``; what has no such form (infinity, years before Christ) stays."""
+    return text.replace(" ", "T", 1) if text[:1].isdigit() and not text.endswith("BC") else text
+
+
+def _instant(text: str) -> str:
+    return _with_t(text[:-3] + "Z" if text.endswith("+00") else text)
+
+
+CODECS: dict[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    "numeric": (_written, _same),
+    "float4": (_written, float),
+    "date": (_written, _same),
+    "timestamp": (_written, _with_t),
+    "timestamptz": (_written, _instant),
+    "time": (_written, _same),
+    "timetz": (_written, _same),
+    "interval": (_written, _same),
+    "json": (json.dumps, json.loads),
+    "jsonb": (json.dumps, json.loads),
+}
+
+
+def bound(
+    parameters: Sequence[Any],
+    names: Sequence[str],
+    values: Sequence[Json],
+) -> list[Any]:
+    """The values as the driver takes them, by the types that the server expects."""
+    kinds = [parameter.name for parameter in parameters]
+    fitted = []
+    for name, value, kind in zip(names, values, kinds):
+        try:
+            fitted.append(_value(value, kind))
+        except (ValueError, TypeError, binascii.Error):
+            raise InvalidInput(
+                f"Parameter {name!r} does not fit the type {kind} of its place"
+            ) from None
+    return fitted
+
+
+def _value(value: Json, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind.endswith("[]"):
+        if not isinstance(value, list):
+            raise TypeError
+        return [_value(item, kind if isinstance(item, list) else kind[:-2]) for item in value]
+    if kind in _WHOLE:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError
+        return int(value)
+    if kind == "float8":
+        return float(value)
+    if kind == "bool":
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+    if kind == "bytea":
+        return base64.b64decode(value, validate=True)
+    if kind in _TEXTS and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value

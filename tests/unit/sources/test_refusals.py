@@ -1,0 +1,35 @@
+"""How a broken connection becomes a step error: only what proves that nothing happened may say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentflow.errors import CallTimeout, ConnectionFailed, ProviderUnavailable, StepError
+from agentflow.sources.refusals import lost_connection
+
+HERE = ConnectionFailed("No connection to 'h'", after=3.0)
+
+
+def wrapped(cause: BaseException | None) -> Exception:
+    """An error as an SDK raises it: around what the way out said, or around nothing."""
+    error = RuntimeError("Connection error.")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (HERE, ConnectionFailed),
+        (wrapped(HERE), ConnectionFailed),
+        (TimeoutError(), CallTimeout),
+        (OSError("reset"), ProviderUnavailable),
+        (None, ProviderUnavailable),
+    ],
+)
+def test_lost_connection_is_what_the_way_out_says(
+    cause: BaseException | None, expected: type[StepError]
+) -> None:
+    error = lost_connection("Model 'm'", wrapped(cause))
+    assert type(error) is expected
+    assert error.uncounted == (expected is ConnectionFailed)
