@@ -113,13 +113,20 @@ def test_json_blocks_are_valid(page: Path):
             document = around(value)
         else:
             continue
-        checked = check(document, allowed_env={"OPENAI_API_KEY", "TEAM_VLLM_KEY"})
+        names = {"TEAM_VLLM_KEY", *re.findall(r'_env": "(\w+)"', block.text)}
+        checked = check(document, allowed_env=names)
         assert checked.errors == (), block.place
 
 
 def around(source: dict) -> dict:
     """The smallest workflow that uses this source."""
-    node = {"id": "answer", "type": "llm", "metadata": {"source": source["id"]}}
+    kinds = {
+        "llm": {"type": "llm", "metadata": {}},
+        "api": {"type": "http", "metadata": {"url": "/"}},
+        "db": {"type": "db", "metadata": {"query": "SELECT 1"}},
+    }
+    node = {"id": "answer", **kinds[source["kind"]]}
+    node["metadata"]["source"] = source["id"]
     return {"nodes": [node], "sources": [source], "start_node": "answer"}
 
 

@@ -15,7 +15,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agentflow.distributed.placement import WorkerSpec, alone_prefix, alone_workers
 from agentflow.distributed.poolworker import PoolWorker
-from agentflow.distributed.suspects import Suspects
 from agentflow.distributed.workers import PoolActor, stopped
 from agentflow.engine.workers import Attempt, Failed, Report, describe
 from agentflow.errors import StepError
@@ -28,6 +27,8 @@ log = logging.getLogger(__name__)
 NAMESPACE = "agentflow"
 IDLE_S = 10.0
 """A worker that reserves something is let go after this long without an attempt."""
+SUSPECT = 2
+"""Losses of a step after which its next attempt shares no worker."""
 ADOPT_S = 1.0
 """How long a new owner waits for a worker to say what it has of its former one's attempts."""
 
@@ -41,7 +42,9 @@ def actor_class() -> Any:
 class Pool:
     """The workers of one kind that one coordinator uses. Grows with what waits, up to its specs.
 
-    Where workers are shared, an attempt that may have killed one is tried again in one of its own.
+    Where workers are shared, a step that was lost with one twice is tried again in one of its own: the
+    third loss ends a step, and nobody may be lost three times for another's fault. The first loss is
+    most often nobody's, and the worker that takes its place is there sooner than one for each step.
     """
 
     def __init__(
@@ -58,7 +61,6 @@ class Pool:
         self.incarnation = incarnation
         self.report = report
         self.spawn = spawn
-        self.suspects = Suspects()
         self._performer = performer
         self._namespace = namespace
         self._specs: dict[str, WorkerSpec] = {}
@@ -90,7 +92,7 @@ class Pool:
     def add(self, attempts: Sequence[Attempt]) -> None:
         """Send attempts to the least loaded workers; what finds no room waits its turn."""
         for attempt in attempts:
-            waiting = self._alone if self.suspects.alone(attempt) else self._queue
+            waiting = self._alone if attempt.losses >= SUSPECT else self._queue
             waiting[attempt.id] = attempt
         self.pump()
 
@@ -144,7 +146,7 @@ class Pool:
         for name, spec in self._specs.items():
             if name not in self._workers and await asyncio.to_thread(self._exists, spec):
                 self._workers.setdefault(name, PoolWorker(self, spec))
-        if any(attempt.losses for attempt in attempts):
+        if any(attempt.losses >= SUSPECT for attempt in attempts):
             await self._find_alone_workers()
         asked = [asyncio.ensure_future(worker.adopt(attempts)) for worker in self._workers.values()]
         if not asked:

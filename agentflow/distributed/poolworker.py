@@ -221,7 +221,6 @@ class PoolWorker:
 
     def lose(self) -> None:
         """The process is gone: every attempt it had ends here, once."""
-        self._pool.suspects.lost(self.open.values())
         self._end(tuple(self.open.values()), self._lost())
 
     def _end(self, attempts: Sequence[Attempt], error: StepError) -> None:

@@ -109,9 +109,7 @@ class Chain:
                 record_failure(self._context, source_id, error.type, since=recorded)
             raise
 
-    async def _raced(
-        self, request: ModelRequest, first: int, on_text: OnText | None
-    ) -> ModelReply:
+    async def _raced(self, request: ModelRequest, first: int, on_text: OnText | None) -> ModelReply:
         """The first answer; the other calls are cancelled, and recorded as that."""
         tasks = {
             asyncio.create_task(self._one(place, request, first + place, None)): source_id

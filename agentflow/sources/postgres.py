@@ -301,11 +301,11 @@ class PostgresSource:
 
 
 async def _released(pool: asyncpg.Pool, connection: Any) -> None:
-    """Give a connection back, clean; one that is broken is given up."""
+    """Give a connection back, clean; the pool itself closes one that cannot be cleaned."""
     try:
         await pool.release(connection, timeout=5)
     except _FAULTS:
-        connection.terminate()
+        pass
 
 
 async def _rolled_back(transaction: Any) -> None:

@@ -34,12 +34,19 @@ NAMES = ("a", "b", "c")
 VIEW = {"user_input": "hello"}
 
 
-@pytest.fixture
-def servers() -> Iterator[dict[str, FakeProvider]]:
+@pytest.fixture(scope="module")
+def started() -> Iterator[dict[str, FakeProvider]]:
     started = {name: FakeProvider(default=Text(name)).start() for name in NAMES}
     yield started
     for server in started.values():
         server.close()
+
+
+@pytest.fixture
+def servers(started: dict[str, FakeProvider]) -> dict[str, FakeProvider]:
+    for server in started.values():
+        server.forget()
+    return started
 
 
 @pytest.fixture

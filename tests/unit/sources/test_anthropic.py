@@ -26,10 +26,17 @@ HELLO = ModelRequest(messages=(Message("user", "hello there"),))
 SIDE = next(side for side in SIDES if side.name == "anthropic")
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[AnthropicWire]:
+    with AnthropicWire() as server:
+        yield server
+
+
 @pytest.fixture
-def wire() -> Iterator[AnthropicWire]:
-    with AnthropicWire() as wire:
-        yield wire
+def wire(server: AnthropicWire) -> AnthropicWire:
+    server.forget()
+    server.faults.clear()
+    return server
 
 
 @pytest.fixture

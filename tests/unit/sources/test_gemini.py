@@ -25,10 +25,17 @@ HELLO = ModelRequest(messages=(Message("user", "hello there"),))
 SIDE = next(side for side in SIDES if side.name == "gemini")
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[GeminiWire]:
+    with GeminiWire() as server:
+        yield server
+
+
 @pytest.fixture
-def wire() -> Iterator[GeminiWire]:
-    with GeminiWire() as wire:
-        yield wire
+def wire(server: GeminiWire) -> GeminiWire:
+    server.forget()
+    server.faults.clear()
+    return server
 
 
 @pytest.fixture

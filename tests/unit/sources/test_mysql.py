@@ -366,3 +366,31 @@ async def test_database_that_is_none_is_a_typed_error(
     with pytest.raises((ConnectionFailed, ProviderRejected)):
         await one(await open_source(f"{scheme}://u:p@127.0.0.1:{port}/d"), "1")
     server.close()
+
+
+async def test_mysql_writes_once_each_though_its_server_is_killed(
+    open_source: Open, maria: mariadb.MariaDb
+) -> None:
+    source = await open_source(allow_write=True, dedupe_table="agentflow_dedupe")
+    await source.prepare()
+    lost = 0
+
+    async def until_done(number: int) -> SqlReply:
+        nonlocal lost
+        insert = "INSERT INTO t (id, title) VALUES (:k, 'x') RETURNING id"
+        request = write(insert, k=number, key=f"k{number}")
+        while True:
+            try:
+                return await source.execute(request)
+            except (ProviderUnavailable, ConnectionFailed):
+                lost += 1
+                await asyncio.sleep(0.02)
+
+    for first in range(100, 160, 30):
+        writes = [asyncio.create_task(until_done(number)) for number in range(first, first + 30)]
+        await writes[0]
+        await asyncio.to_thread(maria.stop)
+        await asyncio.to_thread(maria.start)
+        replies = await asyncio.wait_for(asyncio.gather(*writes), 30)
+        assert [reply.rows for reply in replies] == [[{"id": n}] for n in range(first, first + 30)]
+    assert await one(source, "(SELECT COUNT(*) FROM t WHERE id >= 100)") == 60 and lost

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -30,6 +32,7 @@ from agentflow.sources.credentials import Credentials
 from agentflow.sources.postgres import PostgresSource
 from agentflow.sources.sql import SqlReply, SqlRequest
 from agentflow.sources.sqlserver import open_database
+from agentflow.store.embedded import join
 from tests.unit.sources.conftest import LOOPBACK
 
 Json = Any
@@ -400,3 +403,40 @@ async def test_postgres_reads_no_environment_of_the_worker(
             await one(await open_source(without), "1")
     finally:
         del os.environ["PGPASSWORD"]
+
+
+async def test_postgres_writes_once_each_though_its_server_is_killed(
+    open_source: Open, data_dir: Path
+) -> None:
+    held = join(data_dir)
+    admin = await asyncpg.connect(held.dsn)
+    await admin.execute("CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY, k int)")
+    await admin.close()
+    source = await open_source(held.dsn, allow_write=True, dedupe_table="agentflow_dedupe")
+    await source.prepare()
+    server = data_dir / "postgres" / "data" / "postmaster.pid"
+    lost = 0
+
+    async def until_done(number: int) -> SqlReply:
+        nonlocal lost
+        request = write("INSERT INTO t (k) VALUES (:k) RETURNING id, k", k=number, key=f"k{number}")
+        while True:
+            try:
+                return await source.execute(request)
+            except (ProviderUnavailable, ConnectionFailed):
+                lost += 1
+                await asyncio.sleep(0.02)
+
+    for first in range(0, 60, 20):
+        writes = [asyncio.create_task(until_done(number)) for number in range(first, first + 20)]
+        await writes[0]
+        os.kill(int(server.read_text().split()[0]), signal.SIGKILL)
+        replies = await asyncio.wait_for(asyncio.gather(*writes), 30)
+        again = await asyncio.gather(*(until_done(number) for number in range(first, first + 20)))
+        assert [reply.rows for reply in again] == [reply.rows for reply in replies]
+        assert all(reply.repeated for reply in again)
+    counted = await source.execute(read("SELECT k, count(*) AS n FROM t GROUP BY k", limit=1000))
+    assert {row["k"]: row["n"] for row in counted.rows} == dict.fromkeys(range(60), 1)
+    assert lost
+    await source.close()
+    held.close()

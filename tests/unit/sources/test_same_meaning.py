@@ -273,24 +273,28 @@ async def test_half_a_stream_is_unavailable_and_billed(
     assert caught.value.reply.text.startswith("one two")
 
 
-@pytest.mark.parametrize("streamed", STREAMED)
 async def test_silence_and_slow_drips_end_as_call_timeout(
-    wire: FakeProvider, connect: Open, streamed: bool
+    wire: FakeProvider, connect: Open
 ) -> None:
-    wire.script(Hang(), Drip(every=0.02))
+    wire.script(Hang(), Drip(every=0.02), Hang(), Drip(every=0.02))
     source = await connect()
-    for _ in range(2):
-        error = await failure(source, streamed, timeout_s=0.15)
+    calls = [failure(source, streamed, timeout_s=0.15) for streamed in (*STREAMED, *STREAMED)]
+    for error in await asyncio.gather(*calls):
         assert isinstance(error, CallTimeout) and "0.15 s" in error.message
 
 
-async def test_stalled_stream_ends_as_billed_call_timeout(
-    side: Side, wire: FakeProvider, connect: Open
-) -> None:
-    wire.script(side.said("one two three four", stall_after=4))
-    with pytest.raises(BilledError) as caught:
-        await ask(await connect(), True, timeout_s=1.0)
-    assert isinstance(caught.value.error, CallTimeout)
+async def test_stalled_streams_end_as_billed_call_timeout() -> None:
+    async def stalled(side: Side) -> BilledError:
+        with side.wire() as wire:
+            source = await side.connect(wire)
+            wire.script(side.said("one two three four", stall_after=4))
+            with pytest.raises(BilledError) as caught:
+                await ask(source, True, timeout_s=1.5)
+            await source.close()
+        return caught.value
+
+    for billed in await asyncio.gather(*(stalled(side) for side in SIDES_OF_THEIR_OWN)):
+        assert isinstance(billed.error, CallTimeout) and billed.reply.text.startswith("one two")
 
 
 async def test_only_a_refused_connection_proves_that_nothing_happened(
