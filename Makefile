@@ -22,6 +22,7 @@ demo: setup
 	@$(PY) examples/demo.py
 
 test: setup
+	@.ci/servers
 	@$(PY) .ci/test.py
 
 check: setup
@@ -35,7 +36,7 @@ soak: export MINUTES := $(MINUTES)
 soak: setup
 	@if [ -n "$${MINUTES:-}" ]; then \
 	  $(PY) -m tests.campaign --minutes "$$MINUTES" --builds --report docs/guarantees.md; \
-	else AGENTFLOW_SOAK=1 $(PY) .ci/test.py; fi
+	else .ci/servers; AGENTFLOW_SOAK=1 $(PY) .ci/test.py; fi
 
 clean:
 	@.ci/clean

@@ -31,10 +31,14 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 SETTING = "AGENTFLOW_EGRESS_ALLOW"
 MAX_REDIRECTS = 3
 CREDENTIAL_HEADERS = "credential_headers"
+MOVED = "moved"
+"""The extension of a response that tells whether a request which may change something was redirected
+before: then no later refusal proves that nothing happened."""
 for _library in ("httpx2", "httpcore2"):
     # Below this level they log addresses with their query, and headers with whatever is in them.
     logging.getLogger(_library).setLevel(logging.WARNING)
 _REDIRECTS = (301, 302, 303, 307, 308)
+_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,15 @@ async def resolve_host(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def check_url(text: str) -> None:
-    """Raises ProviderRejected when a text is no URL that could be called, whatever its address."""
+def check_url(text: str) -> str:
+    """The URL as it is called. Raises ProviderRejected when a text is none that could be, whatever its
+    address."""
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
         raise ProviderRejected(f"Not a valid URL: {error}") from None
     _check_url(url)
+    return str(url)
 
 
 def client(
@@ -182,13 +188,22 @@ class _Guard(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         deadline = asyncio.get_running_loop().time() + self._caps.total_s
         body = await request.aread()
+        moved = False
         for _ in range(MAX_REDIRECTS + 1):
             _check_url(request.url)
-            response = await self._send(request, deadline)
+            try:
+                response = await self._send(request, deadline)
+            except ConnectionFailed as error:
+                if not moved:
+                    raise
+                # Who sent us on may have done what it was asked for.
+                raise ProviderUnavailable(f"After a redirect: {error.message}") from error
             target = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not target:
+                response.extensions[MOVED] = moved
                 return response
             await response.aclose()
+            moved = moved or request.method not in _SAFE
             request = _redirected(request, response.status_code, target, body)
         raise ProviderRejected(
             f"{request.url.host!r} was redirected more than {MAX_REDIRECTS} times"

@@ -249,6 +249,10 @@ def ray_environment(folder: Path, settings: Settings) -> dict[str, str]:
         # A dead process is noticed in 0.1 to 0.3 s instead of 1 to 2 s.
         "RAY_grpc_client_check_connection_status_interval_milliseconds": "100",
         "RAY_timeout_ms_task_wait_for_death_info": "50",
+        # A lost node is given up after 3 to 12 s instead of 15 to 75 s.
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "3000",
+        "RAY_health_check_failure_threshold": "3",
         "RAY_ROTATION_MAX_BYTES": str(LOG_FILE_BYTES),
         "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

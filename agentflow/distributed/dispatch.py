@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 Key = str | Resources
 IO, CPU = "io", "cpu"
-TEND_S = 5.0
+TEND_S = 2.0
 """How often the cluster's nodes are looked at again, and idle workers let go."""
 
 

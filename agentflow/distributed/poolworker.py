@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from agentflow.distributed.placement import WorkerSpec
-from agentflow.distributed.workers import Taken, Told, pack, unpack
+from agentflow.distributed.workers import ORPHAN_S, Taken, Told, pack, unpack
 from agentflow.engine.workers import Attempt, Delta, Done, Failed, Report, describe
 from agentflow.errors import NodeFailed, StepError, WorkerLost
 from agentflow.execution.events import Worker
@@ -66,10 +66,23 @@ class PoolWorker:
         self._pool.spawn(self._cancel(attempt_ids))
 
     def leave(self, attempt_ids: Sequence[str]) -> None:
-        """These are for another owner: what is reported of them here is not acknowledged."""
-        for attempt_id in attempt_ids:
-            if self.open.pop(attempt_id, None) is not None:
-                self._left.add(attempt_id)
+        """These are for another owner: what is reported of them here is not acknowledged, for as long as
+        their worker keeps them for one."""
+        mine = [key for key in attempt_ids if key in self.open or key in self._seq_of]
+        for attempt_id in mine:
+            self.open.pop(attempt_id, None)
+            self._left.add(attempt_id)
+        if mine:
+            asyncio.get_running_loop().call_later(ORPHAN_S, self._forgo, mine)
+
+    def _forgo(self, attempt_ids: Sequence[str]) -> None:
+        """It is too late for another owner: what comes behind them must not wait for ever."""
+        left = self._left.intersection(attempt_ids)
+        self._left -= left
+        self._cancelled -= left
+        for unsettled in self._unsettled.values():
+            unsettled -= left
+        self.settle(tuple(left))
 
     async def adopt(self, attempts: Sequence[Attempt]) -> list[str]:
         """Which of these attempts of former owners are here; their reports come to us from now on."""

@@ -318,12 +318,13 @@ class PoolActor:
             await self._leave()
 
     async def describe(self) -> dict[str, Json]:
-        """``{name, pid, node_id, open, batches, attempts}``; the last two count since the start."""
+        """``{name, pid, node_id, open, kept, batches, attempts}``; ``kept``: unacknowledged batches."""
         return {
             "name": self.name,
             "pid": os.getpid(),
             "node_id": self._node_id,
             "open": len(self._tasks),
+            "kept": sum(len(channel.unacknowledged) for channel in self._channels.values()),
             "batches": self._batches,
             "attempts": self._attempts,
         }
@@ -359,10 +360,9 @@ class PoolActor:
             return
         channel.supersede()
         orphans = [key for key, (owner, _) in self._tasks.items() if owner == coordinator]
-        if not orphans and not channel.busy:
+        if not (orphans or channel.busy):
             return
-        name = f"{coordinator} {channel.incarnation}"
-        self._channels[name] = channel
+        self._channels[name := f"{coordinator} {channel.incarnation}"] = channel
         for key in orphans:
             self._tasks[key] = (name, self._tasks[key][1])
         asyncio.get_running_loop().call_later(ORPHAN_S, self._forget, name)

@@ -98,7 +98,7 @@ class Engine:
             plan_of=self._plan,
             obey=self._obey,
             leased=lambda: lease.held,
-            nudge=lambda: self._nudged.set(),
+            nudge=self._nudge,
         )
         self._parking = Parking(
             journal,
@@ -107,13 +107,13 @@ class Engine:
             driven=self._scheduler.drives,
             drop=self._scheduler.drop,
             astray=self._recovery.look,
-            answered=lambda: self._nudged.set(),
+            answered=self._nudge,
             rest_s=rest_s,
             near_s=near_s,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._nudged = asyncio.Event()
+        self._orphaned, self._commanded = asyncio.Event(), asyncio.Event()
         self._regaining = asyncio.Lock()
         self._accepting = False
         self._closing = False
@@ -126,8 +126,8 @@ class Engine:
         self._writer.start()
         await self._enter()
         rounds = (
-            ("claims", self._recovery.claim_orphans, self._nudged),
-            ("commands", self._obey_commands, self._nudged),
+            ("claims", self._recovery.claim_orphans, self._orphaned),
+            ("commands", self._obey_commands, self._commanded),
             ("parking", self._parking.work, self._parking.nudged),
             ("snapshots", self._snapshots.make, self._snapshots.nudged),
         )
@@ -183,7 +183,7 @@ class Engine:
 
     def nudge(self, execution_id: str) -> None:
         """A command may wait for one of our executions: look now rather than within a second."""
-        self._nudged.set()
+        self._nudge()
 
     async def drain(self) -> None:
         """Hand everything over: accept and claim nothing more, release executions without a strike."""
@@ -224,7 +224,12 @@ class Engine:
 
     def on_buried(self, coordinators: list[str]) -> None:
         """In the keeper's thread: other coordinators are dead, so there is something to claim."""
-        self._from_thread(self._nudged.set)
+        self._from_thread(self._nudge)
+
+    def _nudge(self) -> None:
+        """Each round has an event of its own: one must not clear what another has not seen."""
+        self._orphaned.set()
+        self._commanded.set()
 
     def _from_thread(self, call: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -64,7 +64,7 @@ class Owned:
             return False
         return (step.attempt, step.generation) == (attempt.attempt, attempt.generation)
 
-    def attempt(self, name: str, step: Step, epoch: int, timeout_s: float | None) -> Attempt:
+    def attempt(self, name: str, step: Step, epoch: int, timeout_s: float) -> Attempt:
         """The current attempt of a step, as it travels to a worker."""
         node = self.state.node_of(step)
         return Attempt(

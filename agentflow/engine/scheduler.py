@@ -261,9 +261,12 @@ class Scheduler:
         def settle(error: AgentFlowError | None) -> None:
             if error is None:
                 self._acknowledge((report.id,))
+            else:  # the journal did not take it: the next owner may want it
+                self._leave((report.id,))
 
         happening = self._evaluator.report(owned.state, key, attempt, generation, report)
         self.advance(owned, happening, then=settle)
+        self.timers.unlimit(owned, key)
         if owned.ended and not owned.attempts:
             self._let_go(owned)
 
@@ -275,7 +278,6 @@ class Scheduler:
             return
         mine = set(owned.attempts if abandon else owned.durability.unknown(owned.attempts))
         self._abandon(list(mine))
-        self._leave([key for key in owned.attempts if key not in mine])
         self._let_go(owned)
         if not owned.ended:
             for listener in self._listeners:
@@ -364,11 +366,10 @@ class Scheduler:
 
     def _expect(self, owned: Owned, step: Step) -> Attempt:
         """The current attempt of a step, whose report is to be taken in from now on."""
-        node = owned.state.node_of(step)
         key = attempt_id(owned.id, step.key, step.generation, step.attempt)
         owned.attempts[key] = (step.key, step.attempt, step.generation)
         self._attempts[key] = owned
-        return owned.attempt(key, step, self.epoch, self.timers.left(node, step))
+        return owned.attempt(key, step, self.epoch, self.timers.left(owned, step))
 
     def _ended(self, owned: Owned) -> None:
         """After the outcome is durable: stop the clocks; linger only for late results."""
@@ -386,6 +387,8 @@ class Scheduler:
     def _let_go(self, owned: Owned) -> None:
         for timer in owned.timers.values():
             timer.cancel()
+        if owned.attempts:  # or the workers would wait for ever to have their reports acknowledged
+            self._leave(list(owned.attempts))
         for key in list(owned.attempts):
             self._forget(owned, key)
         self._holding.pop(owned.id, None)

@@ -28,6 +28,7 @@ from agentflow.plan import compile as compiling
 from agentflow.plan import plan as planning
 from agentflow.plan import topology
 from agentflow.plan.plan import Plan
+from agentflow.spec import gotos, graph
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,10 @@ LARGEST = 64_000_000
 REST = 3
 """After a snapshot the next one waits so many times as long as that one took."""
 
-_SOURCES = (events, fold, joins, keys, loops, snapshot, state, compiling, planning, topology)
+_SOURCES = (
+    *(events, fold, joins, keys, loops, snapshot, state),
+    *(compiling, planning, topology, gotos, graph),
+)
 
 
 @cache
@@ -145,18 +149,21 @@ class Snapshots:
             plan, last = self._due.pop(execution_id)
             began = loop.time()
             seq = await self._make(plan, execution_id, last)
-            if execution_id in self._made:  # it may have ended meanwhile
+            if seq is None:
+                self._forget(execution_id)
+            elif execution_id in self._made:  # it may have ended meanwhile
                 self._made[execution_id] = seq
             self._rest_until = loop.time() + REST * (loop.time() - began)
 
-    async def _make(self, plan: Plan, execution_id: str, last: int) -> int:
+    async def _make(self, plan: Plan, execution_id: str, last: int) -> int | None:
         """The last event up to which nothing more is to be done: a snapshot was made of it, if it was
-        time and if the execution is still ours."""
+        time and if the execution is still ours. None: the execution is over."""
         state = await last_state(self._journal, plan, execution_id)
         before = state.seq
-        async for told in fold_on(self._journal, state, last):
-            if told.over:
-                return before
+        async for _ in fold_on(self._journal, state, last):
+            await asyncio.sleep(0)
+        if state.over:
+            return None
         if state.seq - before < self._every:
             return before
         lines, size = [], 0

@@ -62,18 +62,27 @@ class Timers:
         left = owned.state.clock_at + owned.state.plan.settings.timeout_s - self._clock()
         self.later(owned, "limit", max(0.0, left), self._execution_limit, owned)
 
-    def left(self, node: PlanNode, step: Step) -> float | None:
-        """Seconds left of a step's limit."""
-        if node.timeout_s is None:
-            return None
-        return max(0.0, step.started_at + node.timeout_s - self._clock())
+    def left(self, owned: Owned, step: Step) -> float:
+        """Seconds left of a step's limit and of its execution's, whichever ends first, for a step whose
+        attempt runs: the clock of its execution does too, until that attempt has ended."""
+        state, node = owned.state, owned.state.node_of(step)
+        ends = state.clock_at + state.plan.settings.timeout_s
+        if node.timeout_s is not None:
+            ends = min(ends, step.started_at + node.timeout_s)
+        return max(0.0, ends - self._clock())
 
     def limit_step(self, owned: Owned, step: Step) -> None:
         """Arm the step's limit, once."""
-        left = self.left(owned.state.node_of(step), step)
-        name = f"limit {step.key}"
-        if left is not None and name not in owned.timers:
+        limit, name = owned.state.node_of(step).timeout_s, _limit_of(step.key)
+        if limit is not None and name not in owned.timers:
+            left = max(0.0, step.started_at + limit - self._clock())
             self.later(owned, name, left, self._step_limit, owned, step.key, step.generation)
+
+    def unlimit(self, owned: Owned, key: str) -> None:
+        """Let go of a step's limit once the step is over: an execution of many steps would keep them all."""
+        step = owned.state.steps.get(key)
+        if step is not None and not step.unfinished:
+            self.forget(owned, _limit_of(key))
 
     def wake(self, owned: Owned, wake: Wake) -> None:
         """Report at its time that a step is due."""
@@ -112,6 +121,11 @@ class Timers:
 
     def _execution_limit(self, owned: Owned) -> None:
         self._happen(owned, hp.ExecutionLimit(at=self._clock()))
+
+
+def _limit_of(key: str) -> str:
+    """The name of the timer of a step's limit."""
+    return f"limit {key}"
 
 
 def _answerable(node: PlanNode) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agentflow.errors import NodeFailed, SourceNotFound, StepError
+from agentflow.errors import NodeFailed, SourceNotFound, StepError, StepTimeout
 from agentflow.execution.events import ErrorInfo, ModelCall, Worker
 from agentflow.nodes.base import (
     NodeSet,
@@ -25,14 +25,16 @@ from agentflow.plan.plan import Field, PlanNode, PlanSource
 from agentflow.sources.base import Source
 
 Json = Any
+SPARE_S = 1.0
+"""How long past its time an attempt goes on whose coordinator should have stopped it by then."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try of a step, as it travels to a worker. Holds names of credentials, never values.
 
     ``id`` names the attempt everywhere; ``epoch`` is the owner's fence; ``timeout_s`` is what is left
-    of the step's limit; ``sources`` are those the node may use; ``losses`` says how many attempts of
-    the step were lost with their worker or their owner.
+    of the step's limit, or of its execution's where that ends first; ``sources`` are those the node may
+    use; ``losses`` says how many attempts of the step were lost with their worker or their owner.
     """
 
     id: str
@@ -163,7 +165,17 @@ class Performer:
             return node.run_inline(context)
         if is_waiting(node):
             raise NodeFailed(f"Nodes of type {attempt.node.type!r} wait on no worker")
-        return await node.run(context)
+        limit = asyncio.timeout(None if attempt.timeout_s is None else attempt.timeout_s + SPARE_S)
+        try:
+            async with limit:
+                return await node.run(context)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            text = (
+                f"Node {attempt.node.id!r} had {attempt.timeout_s:g} s left, and nobody stopped it"
+            )
+            raise StepTimeout(text) from error
 
     def _context(self, attempt: Attempt, on_text: Callable[[str], None]) -> StepContext:
         sources = {source.id: source for source in attempt.sources}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from agentflow.errors import StepError
 from agentflow.execution.events import ModelCall, Usage
 from agentflow.nodes.base import StepContext
 from agentflow.sources.base import BilledError, Message, ModelReply, ModelRequest, ModelSource
+from agentflow.sources.jsontext import read_json
 from agentflow.spec.jsonschema import compile_schema
 from agentflow.spec.templates import compact
 
@@ -83,7 +83,7 @@ async def structured(
 def fit(text: str, schema: Json) -> tuple[Json, list[str]]:
     """A reply as data, and what does not fit the schema."""
     try:
-        data = json.loads(_unfenced(text), parse_constant=_no_constant)
+        data = read_json(_unfenced(text))
     except (ValueError, RecursionError):
         return None, ["the reply is not JSON"]
     return data, compile_schema(schema).problems(data, limit=5)
@@ -119,10 +119,6 @@ def _unfenced(text: str) -> str:
     if text.startswith("```") and text.endswith("```") and len(text) > 6:
         text = text[3:-3].partition("\n")[2] if "\n" in text else text[3:-3]
     return text
-
-
-def _no_constant(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _repair(request: ModelRequest, reply: ModelReply, problems: list[str]) -> ModelRequest:

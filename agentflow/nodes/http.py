@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -25,7 +25,8 @@ from agentflow.spec.jsonschema import compile_schema
 Json = Any
 MOST_BYTES = 64 * 2**20
 """What the pages of one step may hold together."""
-_QUICK = 256 * 2**10
+_QUICK = 32 * 2**10
+"""A longer reply is read on a thread, so that other steps go on."""
 _LINK = re.compile(
     r"<([^<>]*)>((?:\s*;\s*[\w*!#$&+.^`|~-]+(?:\s*=\s*(?:\"[^\"]*\"|[^\s;,\"]+))?)*)"
 )
@@ -46,15 +47,13 @@ class HttpNode:
         options = context.options
         source = await self._source(context)
         request = prepared(context)
-        data: Json
+        extra: dict[str, Json]
         if options.get("paginate"):
             reply, data, extra = await _paged(context, source, request)
         else:
             reply = await _send(context, source, request, request.url(), 0)
-            data, extra = await _data(reply, options["parse"]), {}
-        if options["extract"]:
-            data = {name: extracted(data, path) for name, path in options["extract"].items()}
-        _check(context, data)
+            data = await _beside(len(reply.body), _read, context, reply)
+            extra = {}
         result = {
             "status_code": reply.status,
             "data": data,
@@ -103,17 +102,28 @@ def _is_success(status: int, wanted: Json) -> bool:
     return False
 
 
-async def _data(reply: ApiReply, how: str) -> Json:
-    """The reply's value; a long one is read on a thread, so that other steps go on."""
-    if len(reply.body) <= _QUICK:
-        return parsed(reply, how)
-    return await asyncio.to_thread(parsed, reply, how)
+async def _beside(size: int, do: Callable[..., Json], *given: Any) -> Json:
+    """What ``do`` makes of a value that took so many bytes."""
+    return do(*given) if size <= _QUICK else await asyncio.to_thread(do, *given)
+
+
+def _read(context: StepContext, reply: ApiReply) -> Json:
+    return _wanted(context, parsed(reply, context.options["parse"]))
+
+
+def _wanted(context: StepContext, data: Json) -> Json:
+    """What is asked for of a value, which must fit the schema. Raises StepError."""
+    named = context.options["extract"]
+    if named:
+        data = {name: extracted(data, path) for name, path in named.items()}
+    _check(context, data)
+    return data
 
 
 async def _paged(
     context: StepContext, source: HttpService, request: Prepared
-) -> tuple[ApiReply, list[Json], dict[str, Json]]:
-    """The last reply, the items of every page, and what is to be told of the pages."""
+) -> tuple[ApiReply, Json, dict[str, Json]]:
+    """The last reply, what is wanted of the items of every page, and what is to be told of the pages."""
     how, parse = context.options["paginate"], context.options["parse"]
     items: list[Json] = []
     size, index, url = 0, 0, _first(request, how)
@@ -124,15 +134,16 @@ async def _paged(
         size += len(reply.body)
         if size > MOST_BYTES:
             raise ProviderRejected(f"The pages of {reply.where} exceed {MOST_BYTES} bytes")
-        data = await _data(reply, parse)
-        found = _items(data, how)
+        data = await _beside(len(reply.body), parsed, reply, parse)
+        found = await _beside(len(reply.body), _items, data, how)
         items += found
         index += 1
         following = _following(reply, data, found, request, how, index)
         if following in seen:
             raise ProviderRejected(f"The pages of {reply.where} lead back to one that was read")
         if following is None or index >= how["max_pages"]:
-            return reply, items, {"pages": index, "truncated": following is not None}
+            wanted = await _beside(size, _wanted, context, items)
+            return reply, wanted, {"pages": index, "truncated": following is not None}
         url = following
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from agentflow.errors import ContentFiltered, OutputSchemaMismatch, StepError
 from agentflow.sources import prices
 from agentflow.sources.base import BilledError, ModelReply, ModelRequest, ToolCall
 from agentflow.sources.credentials import masked
+from agentflow.sources.jsontext import read_json
 from agentflow.sources.parameters import Parameters, estimated_input, estimated_tokens
 from agentflow.sources.text import Pieces, well_formed
 
@@ -123,8 +123,8 @@ class Answer:
         found = []
         for place, (call_id, name, arguments, signature) in self._calls.items():
             try:
-                given = json.loads(arguments or "{}")
-            except ValueError:
+                given = read_json(arguments or "{}")
+            except (ValueError, RecursionError):
                 given = None
             if not isinstance(given, dict):
                 raise OutputSchemaMismatch(

@@ -38,7 +38,7 @@ async def open_api(
     for name in ("base_url", "token_url"):
         if config.get(name):
             egress.check_url(str(config[name]))
-    for name in config.get("headers") or {}:
+    for name in (*(config.get("headers") or {}), config.get("api_key_header") or "X-API-Key"):
         if (problem := header_problem(str(name))) is not None:
             raise ProviderRejected(f"Source {source_id!r}: {str(name)[:100]!r} {problem}")
     return ApiSource(source_id, config, policy, credentials)
@@ -89,12 +89,12 @@ class ApiSource:
         if request.fence:
             headers["agentflow-fence"] = str(request.fence)
         secrets = (*proof.secrets, *keys)
-        status, got, body = await self._send(
+        status, got, body, moved = await self._send(
             request.method, url, headers, request.body, where, tuple(added)
         )
         body = _hidden(body, secrets)
         shown = {name: _hidden(value.encode(), secrets).decode() for name, value in got.items()}
-        return ApiReply(status=status, headers=shown, body=body, url=url, where=where)
+        return ApiReply(status=status, headers=shown, body=body, url=url, where=where, moved=moved)
 
     async def _send(
         self,
@@ -104,7 +104,7 @@ class ApiSource:
         body: bytes,
         where: str,
         credentials: Iterable[str],
-    ) -> tuple[int, dict[str, str], bytes]:
+    ) -> tuple[int, dict[str, str], bytes, bool]:
         for name, value in headers.items():
             if not (value.isascii() and value.isprintable()):
                 raise InvalidInput(
@@ -121,14 +121,15 @@ class ApiSource:
             )
             response = await self._http.send(built, stream=True)
             content = await response.aread()
-            return response.status_code, _headers(response.headers.multi_items()), content
+            headers = _headers(response.headers.multi_items())
+            return response.status_code, headers, content, response.extensions[egress.MOVED]
         finally:
             if response is not None:
                 await response.aclose()
 
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         where = f"POST {_shown(url)}"
-        status, _, content = await self._send("POST", url, headers, body, where, headers)
+        status, _, content, _ = await self._send("POST", url, headers, body, where, headers)
         return status, content
 
     def _own_headers(self) -> dict[str, str]:
@@ -155,8 +156,7 @@ class ApiSource:
             url = f"{base.scheme}://{base.netloc}{path}{mark}{query}"
         if len(url) > LONGEST_URL:
             raise InvalidInput(f"The address is longer than {LONGEST_URL} characters")
-        egress.check_url(url)
-        return url
+        return egress.check_url(url)
 
     def _signature(self, request: ApiRequest, url: str) -> tuple[dict[str, str], tuple[str, ...]]:
         """The headers of the signature, and the secrets that made it. Raises MissingCredential."""

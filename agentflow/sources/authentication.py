@@ -20,6 +20,8 @@ SPARE_S = 30.0
 """A token is replaced so many seconds before it ends, or at half its life if that is shorter."""
 TOKEN_S = 300.0
 """How long a token serves of which nobody said when it ends."""
+LONGEST_S = 10.0**9
+"""A longer life of a token is not believed."""
 JWT_ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "PS256", "ES256", "EdDSA")
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[tuple[int, bytes]]]
@@ -115,8 +117,9 @@ class Authentication:
                 f"{where} {what}; check token_url, scopes and the client's credentials. {said}"
             )
         lasts = answer.get("expires_in")
-        seconds = float(lasts) if isinstance(lasts, int | float) and lasts > 0 else TOKEN_S
-        return token, secrets, seconds
+        if not isinstance(lasts, int | float) or not 0 < lasts <= LONGEST_S:
+            lasts = TOKEN_S
+        return token, secrets, float(lasts)
 
     async def _signed(self) -> tuple[str, tuple[str, ...], float]:
         """A token of our own, signed with the source's key: the token, secrets, seconds."""

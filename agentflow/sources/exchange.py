@@ -41,13 +41,15 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back; ``headers`` have lower-case names; ``where`` names the request in messages."""
+    """What came back; ``headers`` have lower-case names; ``where`` names the request in messages.
+    ``moved``: somebody else answered first, who may have done what was asked for."""
 
     status: int
     headers: dict[str, str]
     body: bytes
     url: str
     where: str
+    moved: bool = False
 
 
 class HttpService(Source, Protocol):
@@ -69,10 +71,10 @@ def refused(reply: ApiReply, credential: str | None) -> StepError:
             f"{where} refused {held} with {status}; {way_out}. {words}".strip()
         )
     after = retry_after(reply.headers)
-    if status == 429:
+    if status == 429 and not reply.moved:
         wish = "" if after is None else f"; it asks for a pause of {after:g} s"
         return ProviderRateLimited(f"{where} answered 429: too many requests{wish}", after=after)
-    if status == 408 or status >= 500:
+    if status in (408, 429) or status >= 500:
         return ProviderUnavailable(f"{where} answered {status}. {words}".strip(), after=after)
     return ProviderRejected(f"{where} answered {status}. {words}".strip())
 

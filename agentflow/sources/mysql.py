@@ -26,6 +26,7 @@ from agentflow.errors import (
     UnknownOutcome,
 )
 from agentflow.sources import sql
+from agentflow.sources.jsontext import read_json
 from agentflow.sources.sql import Rows, SqlReply, SqlRequest
 from agentflow.sources.sqlserver import CONNECT_S, TIMEOUT_S, Address, Server, failed, tls
 from agentflow.spec.sql import MYSQL
@@ -60,7 +61,7 @@ _DECODERS: dict[int, Callable[[Any], Any]] = {
     FIELD_TYPE.DATETIME: _instant,
     FIELD_TYPE.TIMESTAMP: lambda text: _instant(text) + "Z",
     FIELD_TYPE.BIT: lambda data: int.from_bytes(data, "big"),
-    FIELD_TYPE.JSON: json.loads,
+    FIELD_TYPE.JSON: read_json,
 }
 """Types that do not stay as the server writes them."""
 
@@ -263,7 +264,11 @@ class MysqlSource:
 
     async def _connect(self, address: Address) -> _Connection:
         """A new connection, to an address that was checked. Raises StepError."""
-        host = await self._server.reachable(address)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                host = await self._server.reachable(address)
+        except TimeoutError as error:
+            raise _unreachable(error, address) from None
         connection = _Connection(
             host=host,
             port=address.port,

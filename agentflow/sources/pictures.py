@@ -15,14 +15,14 @@ import msgspec
 
 from agentflow import egress
 from agentflow.addresses import Policy
-from agentflow.errors import InvalidInput, ProviderUnavailable
+from agentflow.errors import InvalidInput, ProviderRejected, ProviderUnavailable
 from agentflow.sources.answer import shown
 from agentflow.sources.base import Message
 
 Json = Any
 
-MOST_BYTES = 20 * 2**20
-"""Of one picture."""
+MOST_BYTES, MOST_TOGETHER = 20 * 2**20, 50 * 2**20
+"""Of one picture, and of all that are fetched for one call; providers take no more."""
 FETCH_S = 30.0
 _KINDS = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
@@ -49,9 +49,10 @@ async def embedded(messages: Sequence[Message], policy: Policy) -> tuple[Message
     if not any(_address(part) for message in messages for part in parts(message)):
         return tuple(messages)
     found = []
+    sizes: list[int] = []
     async with egress.client(policy, FETCH_S, caps=_CAPS) as http:
         for message in messages:
-            content = [await _embedded(part, http) for part in parts(message)]
+            content = [await _embedded(part, http, sizes) for part in parts(message)]
             found.append(msgspec.structs.replace(message, content=content) if content else message)
     return tuple(found)
 
@@ -90,7 +91,7 @@ def _address(part: Json) -> str | None:
     return url
 
 
-async def _embedded(part: Json, http: Any) -> Json:
+async def _embedded(part: Json, http: Any, sizes: list[int]) -> Json:
     address = _address(part)
     if address is None:
         return part
@@ -99,6 +100,9 @@ async def _embedded(part: Json, http: Any) -> Json:
         return part
     kept = part["image_url"] if isinstance(part["image_url"], Mapping) else {}
     data = await _fetched(address, http)
+    sizes.append(len(data) * 3 // 4)
+    if sum(sizes) > MOST_TOGETHER:
+        raise ProviderRejected(f"The pictures of the chat exceed {MOST_TOGETHER} bytes")
     return {**part, "image_url": {**kept, "url": data}}
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
 from agentflow.errors import (
@@ -28,7 +29,10 @@ from agentflow.spec.sql import POSTGRES
 
 Json = Any
 Connection = asyncpg.Connection | PoolConnectionProxy
-_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_FAULTS = (
+    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError
+)  # fmt: skip
+"""What the driver raises; ValueError where a value cannot be read."""
 _CHUNK = 500
 _IDLE_S = 60.0
 _GRACE_S = 2.0
@@ -109,7 +113,7 @@ class PostgresSource:
         progress: list[str],
     ) -> SqlReply:
         most = self._server.most_rows(request)
-        async with connection.transaction(readonly=True):
+        async with _transaction(connection, [], readonly=True):
             await connection.execute(_limits(limit))
             progress.append("begun")
             statement = await connection.prepare(text)
@@ -119,11 +123,8 @@ class PostgresSource:
             if request.offset:
                 await cursor.forward(request.offset)
             while not rows.truncated:
-                wanted = min(_CHUNK, most + 1 - len(rows.rows))
-                found = await cursor.fetch(wanted)
-                for row in found:
-                    rows.add(row)
-                if len(found) < wanted:
+                wanted = rows.batch(min(_CHUNK, most + 1 - len(rows.rows)))
+                if await _fetched(cursor, rows, wanted) < wanted:
                     break
             return rows.reply()
 
@@ -140,9 +141,7 @@ class PostgresSource:
         """With a dedupe table the effect and the row that tells of it are one transaction. ``progress``
         tells how far it came."""
         table = self._server.dedupe_table()
-        transaction = connection.transaction(isolation="read_committed")
-        await transaction.start()
-        try:
+        async with _transaction(connection, progress, isolation="read_committed"):
             await connection.execute(f"SET TRANSACTION READ WRITE; {_limits(limit)}")
             progress.append("begun")
             if table is not None and not await self._claimed(connection, table, request.key):
@@ -153,11 +152,6 @@ class PostgresSource:
                 if table is not None:
                     keep = f"UPDATE {table} SET result = $2 WHERE key = $1"
                     await connection.execute(keep, request.key, sql.recorded(reply))
-        except BaseException:
-            await _rolled_back(transaction)
-            raise
-        progress.append("committing")
-        await transaction.commit()
         return reply
 
     async def _claimed(self, connection: Connection, table: str, key: str) -> bool:
@@ -180,14 +174,16 @@ class PostgresSource:
         fitted = bound(statement.get_parameters(), names, values)
         columns = [attribute.name for attribute in statement.get_attributes()]
         rows = Rows(columns, self._server.most_rows(request))
-        for row in await statement.fetch(*fitted):
-            rows.add(row)
-        reply = rows.reply()
-        word, _, count = (statement.get_statusmsg() or "").rpartition(" ")
-        changed = int(count) if word and count.isdecimal() else reply.row_count
-        return SqlReply(
-            columns=reply.columns, rows=reply.rows, row_count=changed, truncated=reply.truncated
-        )
+        if not columns:
+            await statement.fetch(*fitted)
+            word, _, count = (statement.get_statusmsg() or "").rpartition(" ")
+            return SqlReply(row_count=int(count) if word and count.isdecimal() else 0)
+        cursor, changed, wanted, found = await statement.cursor(*fitted), 0, 0, 0
+        while found == wanted:  # to the end, so that all of the statement takes effect
+            wanted = rows.batch(_CHUNK)
+            found = await _fetched(cursor, rows, wanted)
+            changed += found
+        return msgspec.structs.replace(rows.reply(), row_count=changed)
 
     async def prepare(self) -> str:
         """Create the dedupe table where it is not there; its name. Raises StepError."""
@@ -308,12 +304,33 @@ async def _released(pool: asyncpg.Pool, connection: Any) -> None:
         pass
 
 
-async def _rolled_back(transaction: Any) -> None:
-    """Give a transaction up; where the connection is gone, so is the transaction."""
+@asynccontextmanager
+async def _transaction(
+    connection: Connection, progress: list[str], **kind: Any
+) -> AsyncIterator[None]:
+    """A transaction, committed at the end. One that fails is rolled back, or where the server does not
+    answer to that, its connection ends, and so it does."""
+    transaction = connection.transaction(**kind)
+    await transaction.start()
     try:
-        await transaction.rollback()
-    except _FAULTS:
-        pass
+        yield
+    except BaseException:
+        try:
+            async with asyncio.timeout(_GRACE_S):
+                await transaction.rollback()
+        except _FAULTS:  # TimeoutError is one
+            connection.terminate()
+        raise
+    progress.append("committing")
+    await transaction.commit()
+
+
+async def _fetched(cursor: Any, rows: Rows, wanted: int) -> int:
+    """Take so many more rows; how many there were."""
+    found = await cursor.fetch(wanted)
+    for row in found:
+        rows.add(row)
+    return len(found)
 
 
 def _limits(seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentflow.errors import InvalidInput
+from agentflow.sources.jsontext import read_json
 
 Json = Any
 _WHOLE = ("int2", "int4", "int8", "oid")
@@ -41,8 +42,8 @@ CODECS: dict[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "time": (_written, _same),
     "timetz": (_written, _same),
     "interval": (_written, _same),
-    "json": (json.dumps, json.loads),
-    "jsonb": (json.dumps, json.loads),
+    "json": (json.dumps, read_json),
+    "jsonb": (json.dumps, read_json),
 }
 
 

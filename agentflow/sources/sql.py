@@ -18,6 +18,7 @@ from agentflow.sources.base import Source
 Json = Any
 MOST_BYTES = 16 * 2**20
 """What the rows of one result may hold, as JSON."""
+FIRST_ROWS, BATCH_BYTES = 32, 2**20
 DEDUPE_TABLE = "agentflow_dedupe"
 """The table that ``agentflow sources prepare`` makes where the source names none."""
 
@@ -97,6 +98,13 @@ class Rows:
         self.truncated = False
         self._most = most
         self._size = 0
+
+    def batch(self, most: int) -> int:
+        """How many rows to fetch at once, at most so many: few at first, for nobody knows how long they
+        are, and then about so many as :data:`BATCH_BYTES` hold."""
+        if not self.rows:
+            return min(FIRST_ROWS, most)
+        return min(max(BATCH_BYTES * len(self.rows) // max(self._size, 1), 1), most)
 
     def add(self, row: Iterable[Any]) -> None:
         """Take one more row, or note that there was one more. Raises QueryFailed."""

@@ -99,7 +99,7 @@ class Server:
 
     def timeout_s(self, request: SqlRequest) -> float:
         """The limit of a statement in seconds: the node's, else the source's."""
-        own = self.config.get("timeout_s") or self.config.get("timeout")
+        own = self.config.get("timeout") or self.config.get("timeout_s")
         return float(request.timeout_s or own or TIMEOUT_S)
 
     def most_rows(self, request: SqlRequest) -> int:

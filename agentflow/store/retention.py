@@ -209,8 +209,9 @@ class Housekeeping:
             await asyncio.sleep(BUSY_S if more else self._tick_s * random.uniform(0.5, 1.0))
             try:
                 more = await self._tick()
-            except StoreUnavailable:
+            except StoreUnavailable as error:  # the database, or the place of large values
                 more = False
+                log.warning("erasing_put_off", extra={"reason": error.message})
             except asyncpg.PostgresError:
                 more = False
                 log.exception("erasing_failed")

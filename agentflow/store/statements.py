@@ -12,9 +12,9 @@ AHEAD_S = 2.0
 KEPT = "signal:"
 """Begins the name of the wait of a signal that came before its wait; the rest is the signal's name."""
 STRIKES = 3
+"""Deaths of its owner, each while an attempt ran, that quarantine an execution."""
 TRIED_S = 10
 """How long a coordinator watches a suspect of two strikes before it takes up the next one."""
-"""Deaths of its owner, each while an attempt ran, that quarantine an execution."""
 
 LEASE = """lease AS MATERIALIZED (
     SELECT 1 FROM coordinators

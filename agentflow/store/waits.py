@@ -215,10 +215,15 @@ async def write_waits(
     ]
     if closed:
         await connection.execute(sql.CLOSED, *map(list, zip(*closed, strict=True)))
-    waiting = [append for append in batch if _waits(append)]
-    if waiting:
-        keys = [execution_uuid(append.execution_id) for append in waiting]
-        await connection.execute(sql.WAITING, keys, [moment(append.wake_at) for append in waiting])
+    wakes: dict[UUID, float | None] = {}
+    for append in batch:
+        waits, key = _waits(append), execution_uuid(append.execution_id)
+        if waits:
+            wakes[key] = moment(append.wake_at)
+        elif waits is False:  # it went on again before it was written that it waits
+            wakes.pop(key, None)
+    if wakes:
+        await connection.execute(sql.WAITING, list(wakes), list(wakes.values()))
 
 
 def moment(at: float | None) -> float | None:
@@ -251,11 +256,11 @@ def opened(append: Append) -> list[tuple[object, ...]]:
     ]
 
 
-def _waits(append: Append) -> bool:
-    """Whether an execution waits after these events."""
+def _waits(append: Append) -> bool | None:
+    """Whether an execution waits after these events; None where they do not say."""
     about = [
         event
         for event in append.events
         if isinstance(event, (ExecutionStarted, ExecutionResumed, ExecutionWaiting))
     ]
-    return bool(about) and isinstance(about[-1], ExecutionWaiting)
+    return isinstance(about[-1], ExecutionWaiting) if about else None

@@ -21,7 +21,7 @@ from tests.campaign.faults import Faults
 from tests.campaign.load import BACKOFF_S, Client
 from tests.campaign.proxy import DOWN, UP
 from tests.campaign.report import Caught
-from tests.campaign.world import LEASE_S, World
+from tests.campaign.world import LEASE_S, ON_RAY, World
 
 SETTLE_S = 60.0
 
@@ -218,10 +218,15 @@ BROKEN = (
 )
 
 
-async def drill(build: Build, *names: str, say: Callable[[str], None] = lambda _: None) -> Caught:
+async def drill(
+    build: Build,
+    *names: str,
+    system: str = ON_RAY,
+    say: Callable[[str], None] = lambda _: None,
+) -> Caught:
     """A world of this build goes through drills: its own, or those that are named."""
     began = time.monotonic()
-    world = World(build, seed=7, nodes=1)
+    world = World(build, seed=7, nodes=1, system=system)
     try:
         await world.open()
         client = Client(lambda: world.url, world.provider, world.folder / "notes.db", 7, 0)

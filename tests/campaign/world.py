@@ -31,6 +31,8 @@ KEY = "af-campaign-key-of-the-fault-campaign"
 LEASE_S, HEARTBEAT_S = 4.0, 1.0
 START_S = 180.0
 SECOND = "second"
+ON_RAY, ALONE = "tests.campaign.system", "tests.campaign.alone"
+"""The system as it is deployed; and all of it in one process."""
 AUDIT = """
 CREATE TABLE IF NOT EXISTS campaign_owners (
     n bigint GENERATED ALWAYS AS IDENTITY, execution_id uuid, owner text, epoch bigint);
@@ -53,8 +55,14 @@ CREATE OR REPLACE TRIGGER campaign_moved AFTER UPDATE ON executions FOR EACH ROW
 class World:
     """One campaign's world. Everything is on loopback, below one folder, and ended by :meth:`close`."""
 
-    def __init__(self, build: builds.Build = builds.REAL, seed: int = 0, nodes: int = 2) -> None:
-        self.build, self.seed, self.nodes = build, seed, nodes
+    def __init__(
+        self,
+        build: builds.Build = builds.REAL,
+        seed: int = 0,
+        nodes: int = 2,
+        system: str = ON_RAY,
+    ) -> None:
+        self.build, self.seed, self.nodes, self.system = build, seed, nodes, system
         self.folder = Path(tempfile.mkdtemp(prefix="af-camp-", dir="/tmp"))
         self.folder.chmod(0o711)
         self.ledger = self.folder / "ledger.db"
@@ -144,7 +152,7 @@ class World:
         self.restarts += 1
         log = (self.folder / "system.log").open("a")
         self._system = subprocess.Popen(
-            [sys.executable, "-m", "tests.campaign.system"],
+            [sys.executable, "-m", self.system],
             cwd=self.folder / "build", env=self._environment(), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip

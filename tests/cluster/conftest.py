@@ -157,6 +157,12 @@ class Inbox:
         (end,) = self._ends(attempt)
         return end
 
+    async def any_end(self, attempts: Sequence[Attempt], timeout_s: float = 40.0) -> Done | Failed:
+        """How the first of these ended."""
+        async with asyncio.timeout(timeout_s), self._moved:
+            await self._moved.wait_for(lambda: any(map(self._ends, attempts)))
+        return next(end for each in attempts for end in self._ends(each))
+
     def _ends(self, attempt: Attempt) -> list[Done | Failed]:
         return [
             each for each in self.reports if each.id == attempt.id and not isinstance(each, Delta)

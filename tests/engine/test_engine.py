@@ -168,6 +168,21 @@ async def test_cancel_ends_the_execution_and_stops_its_attempts():
     ]
 
 
+@pytest.mark.parametrize(
+    ("step_s", "execution_s"), [(5.0, 60.0), (60.0, 5.0), (None, 5.0)], ids=str
+)
+async def test_attempt_travels_with_what_is_left_to_its_step_and_to_its_execution(
+    step_s, execution_s
+):
+    document = {**one(timeout_s=step_s), "settings": {"timeout_s": execution_s}}
+    store, asked = MemoryStore(), submission(document)
+    async with running(store) as (engine, workers):
+        await engine.accept(asked)
+        await ended(store, asked.execution_id)
+    (attempt,) = workers.calls
+    assert 4.0 < attempt.timeout_s <= 5.0
+
+
 async def test_step_limit_ends_a_hanging_step():
     store, asked = MemoryStore(), submission(one(timeout_s=0.05))
     never = asyncio.Event()

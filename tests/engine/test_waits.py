@@ -307,7 +307,7 @@ async def test_execution_is_cancelled_while_it_waits_and_takes_no_answer_any_mor
 
 
 async def test_retry_of_a_question_that_expired_asks_again(flow):
-    key = await begun(flow, spec(human("h", expires_s=0.3)))
+    key = await begun(flow, spec(human("h", expires_s=1.5)))
     assert (await over(flow, key)).status == "failed"
     await flow.retry(TENANT, key)
     await until_waits(flow, key, "h", 1)

@@ -16,7 +16,7 @@ from agentflow.ids import new_id, to_uuid
 from agentflow.store.journal import PostgresJournal
 from agentflow.store.leases import early_bury
 from agentflow.store.tenant import TenantStore, for_tenant
-from tests.store.samples import accept, append, end, started, step_completed
+from tests.store.samples import accept, append, end, started, step_completed, step_started
 
 Json = Any
 HOUR = 3600.0
@@ -267,6 +267,21 @@ async def test_command_for_a_busy_execution_wakes_it_when_it_waits(pool, journal
     later = with_wake(append(one, 3, step_waiting(), waiting()), time.time() + HOUR)
     await journal.append([later])
     assert (await row_of(pool, one))["wake_at"] <= time.time() + 1
+
+
+async def test_execution_that_goes_on_in_the_batch_in_which_it_rests_does_not_wait(
+    pool, journal, other, new_submission
+):
+    """Its owner dies next: an execution that has a step under way must not be left to its row."""
+    submission = new_submission()
+    await rests(journal, submission)
+    resumed = append(submission, 5, ev.ExecutionResumed(at=time.time()), waiting())
+    again = append(submission, 7, ev.ExecutionResumed(at=time.time()), step_started("b"))
+    await journal.append([resumed, again])
+    assert (await row_of(pool, submission))["status"] == "running"
+
+    assert await early_bury(pool, "c/0", journal.epoch)
+    assert [orphan.execution_id for orphan in await other.claim(10)] == [submission.execution_id]
 
 
 async def test_execution_that_does_not_wait_or_is_anothers_is_not_given_up(

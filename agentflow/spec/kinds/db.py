@@ -94,6 +94,11 @@ def _problems_in(statement: Statement, options: Options) -> list[str]:
     if unknown:
         named = ", ".join(repr(name[:100]) for name in list(unknown)[:5])
         found.append(f"names parameters that are not in 'params': {named}")
+    twice = next((path for path in statement.paths if path in given), None)
+    if twice is not None:
+        found.append(
+            f"names both a parameter and a state field {twice[:100]!r}; give the parameter another name"
+        )
     if statement.misplaced:
         found.append(
             f"has the placeholder {statement.misplaced[:100]} in place of a table; only values can "

@@ -217,7 +217,13 @@ def _sign_complaints(sign: Mapping[str, Json]) -> list[Complaint]:
     ]
     if sign.get("type") == "aws_sigv4":
         lacking += [name for name in ("region", "service") if not sign.get(name)]
-    return [(("sign", name), f"is missing: type {sign['type']!r} needs it") for name in lacking]
+    found: list[Complaint] = [
+        (("sign", name), f"is missing: type {sign['type']!r} needs it") for name in lacking
+    ]
+    for name in ("header", "timestamp_header") if sign.get("type") == "hmac" else ():
+        if (sentence := header_problem(sign[name])) is not None:
+            found.append((("sign", name), sentence))
+    return found
 
 
 def _texts(options: Options) -> tuple[Text, ...]:

@@ -226,7 +226,9 @@ class DbConfig(SourceConfig):
         10, description="Further connections under load."
     )
     pool_timeout: Seconds = Field(30.0, description="Longest wait for a connection, in seconds.")
-    timeout: Seconds = Field(30.0, description="Limit of one statement, in seconds.")
+    timeout: Seconds | None = Field(
+        None, description="Limit of one statement, in seconds. Null: timeout_s."
+    )
     ssl: Literal["prefer", "require", "verify-full"] = Field(
         "prefer", description="Whether the connection must be encrypted, and the server verified."
     )

@@ -11,7 +11,8 @@ from agentflow.spec.kinds.base import Complaint, Options, Place
 
 Word = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=3_155_760_000)]
+"""At most a hundred years, so that every moment that follows from it is a date."""
 
 
 def schema_complaints(options: Options, name: str) -> tuple[Complaint, ...]:

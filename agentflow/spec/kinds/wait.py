@@ -44,6 +44,9 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
         return ((("seconds",), "is missing: give one of 'seconds', 'until' and 'signal'"),)
     if len(given) > 1:
         return (((given[1],), f"cannot be used together with {given[0]!r}"),)
+    idle = [name for name in ("expires_s", "output_key") if options.get(name) is not None]
+    if idle and options.get("signal") is None:
+        return (((idle[0],), "is never used: only a wait for a 'signal' has it"),)
     until = options.get("until")
     if until is not None and not is_expression(until) and seconds_of(until) is None:
         text = "must be a time with its zone, such as 2027-01-01T09:00:00Z, or ${expression}"

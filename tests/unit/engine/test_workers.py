@@ -32,6 +32,8 @@ class Scripted:
                 raise ProviderRejected("no")
             case "break":
                 raise ZeroDivisionError("inside")
+            case "time out":
+                raise TimeoutError("inside")
             case "not json":
                 return StepResult(result=object())
             case "nan":
@@ -54,7 +56,7 @@ def deep() -> list:
     return value
 
 
-def attempt(do: str) -> Attempt:
+def attempt(do: str, timeout_s: float | None = None) -> Attempt:
     node = PlanNode(
         index=0,
         id="n",
@@ -77,6 +79,7 @@ def attempt(do: str) -> Attempt:
         view={},
         fields=(),
         sources=(),
+        timeout_s=timeout_s,
     )
 
 
@@ -101,8 +104,8 @@ class Harness:
         if any(not isinstance(report, Delta) for report in reports):
             self.ended.set()
 
-    async def run(self, do: str):
-        self.workers.dispatch([attempt(do)])
+    async def run(self, do: str, timeout_s: float | None = None):
+        self.workers.dispatch([attempt(do, timeout_s)])
         async with asyncio.timeout(5):
             await self.ended.wait()
         return self.reports[-1]
@@ -142,6 +145,17 @@ async def test_what_json_cannot_hold_is_refused_where_it_was_made(kind):
 async def test_result_is_what_the_journal_will_give_back():
     done = await Harness().run("tuple")
     assert isinstance(done, Done) and done.result == [1, "\x00", 2**70]
+
+
+async def test_attempt_that_nobody_stops_ends_soon_after_its_time_with_what_it_cost():
+    failed = await Harness().run("hang", timeout_s=0.05)
+    assert isinstance(failed, Failed) and failed.error.type == "StepTimeout"
+    assert not failed.error.retryable and len(failed.calls) == 1
+
+
+async def test_timeout_inside_a_node_is_not_that_of_the_step():
+    failed = await Harness().run("time out", timeout_s=60.0)
+    assert failed.error.type == "NodeFailed" and "TimeoutError" in failed.error.message
 
 
 async def test_cancelled_attempt_reports_once_with_what_it_cost():

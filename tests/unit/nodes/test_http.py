@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 from typing import Any
@@ -306,6 +307,8 @@ def reply(body: bytes, kind: str = "application/json") -> ApiReply:
         (b"hi", "text/plain", "auto", "hi"),
         (b"caf\xe9", "text/plain; charset=iso-8859-1", "auto", "caf\u00e9"),
         (b"caf\xe9", "text/plain; charset=rot13", "auto", "caf\ufffd"),
+        (b"+2AA-", "text/plain; charset=utf-7", "auto", "\ufffd"),
+        ('["\\ud800"]'.encode("utf-16"), "application/json", "auto", ["\ufffd"]),
         (b"\x00\xff", "image/png", "auto", "AP8="),
         (b"\x00\xff", "", "auto", "AP8="),
         (b'{"a": 1}', "text/plain", "json", {"a": 1}),
@@ -315,10 +318,36 @@ def reply(body: bytes, kind: str = "application/json") -> ApiReply:
         (b"<html><head><title> A  b</title><script>x()</script></head><body><p>One <b>two</b></p>"
          b"<p><a href='/n'>next</a></p></body></html>", "text/html", "auto",
          {"title": "A b", "text": "One two\nnext", "links": [{"href": "/n", "text": "next"}]}),
+        (b"<!doctype html><!-- <p>no --><A b='>' HREF=\"/q?a&amp;b\">x &lt; y</A> 1 < 2<p>z</p", "text/html",
+         "auto", {"title": "", "text": "x < y 1 < 2\nz", "links": [{"href": "/q?a&b", "text": "x < y"}]}),
+        (b"<style>a{}</style>k<![CDATA[x]]>", "text/html", "auto",
+         {"title": "", "text": "k", "links": []}),
     ],
 )  # fmt: skip
 def test_reply_becomes_a_value(body: bytes, kind: str, how: str, value: Json) -> None:
     assert parsed(reply(body, kind), how) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"a": "\xed\xa0\x80"}', "application/json"),
+        (b'<?xml version="1.0" encoding="foo"?><a/>', "text/xml"),
+        (b'<?xml version="1.0" encoding="shift_jis"?><a/>', "text/xml"),
+        (b"&#" + b"9" * 5000, "text/html"),
+        (b"<p>" * 1_500_000, "text/html"),
+    ],
+)
+def test_reply_that_cannot_be_read_is_a_typed_error(body: bytes, kind: str) -> None:
+    with pytest.raises((ProviderUnavailable, ProviderRejected)):
+        parsed(reply(body, kind), "auto")
+
+
+@pytest.mark.parametrize("piece", ["<a ", "<a b='", "<!", "<!--", "<![", "</", "<"])
+def test_reply_that_is_a_hostile_page_is_read_in_linear_time(piece: str) -> None:
+    began = time.thread_time()
+    parsed(reply(piece.encode() * 20_000, "text/html"), "auto")
+    assert time.thread_time() - began < 3, "the page took minutes where it was read quadratically"
 
 
 @settings(max_examples=60, deadline=None)

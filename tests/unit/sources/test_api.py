@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,65 @@ async def test_api_drops_its_credentials_when_it_is_sent_elsewhere(
         assert provider.last.headers[name.lower()] == CANARY
 
 
+async def test_api_does_not_claim_that_nothing_happened_after_a_redirect(
+    provider: FakeProvider, open_service: Open, nobody: int
+) -> None:
+    source = await open_service()
+    away = Raw(b"", 303, headers={"Location": f"http://127.0.0.1:{nobody}/z"})
+    provider.script(away)
+    with pytest.raises(ProviderUnavailable, match="After a redirect"):
+        await source.request(get(method="POST"))
+    provider.script(Raw(b"", 303, headers={"Location": "/z"}), Status(429))
+    error = refused(await source.request(get(method="POST")), "main")
+    assert isinstance(error, ProviderUnavailable) and not error.uncounted
+    provider.script(away)
+    with pytest.raises(ConnectionFailed):
+        await source.request(get())
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def test_api_signs_the_address_that_is_called(
+    provider: FakeProvider, open_service: Open
+) -> None:
+    keys = {"access_key_id_env": "ID", "secret_access_key_env": "PASSWORD"}
+    sign = {"type": "aws_sigv4", "region": "r", "service": "s", **keys}
+    base = f"http://LOCALHOST:{provider.port}/a/../b"
+    source = await open_service(base_url=base)
+    await source.request(get(url="c d", sign=sign))
+    last = provider.last
+    assert last.path == "/b/c%20d" and last.headers["host"].startswith("localhost:")
+    at = datetime.strptime(last.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    again = aws_headers(
+        method="GET",
+        url=f"http://{last.headers['host']}{last.path}",
+        body=b"",
+        region="r",
+        service="s",
+        access_key_id="client",
+        secret_access_key=CANARY,
+        session_token=None,
+        now=at,
+    )
+    assert last.headers["authorization"] == again["authorization"]
+
+
+@pytest.mark.parametrize("lasts", ["1" + "0" * 400, "1e308", "true", "-1", '"3600"'])
+async def test_api_takes_a_token_however_long_it_says_it_lasts(
+    provider: FakeProvider, open_service: Open, lasts: str
+) -> None:
+    token = b'{"access_token": "t", "expires_in": ' + lasts.encode() + b"}"
+    provider.default = lambda request: Raw(token if request.path == "/token" else b"{}")
+    source = await open_service(**OAUTH)
+    assert (await source.request(get())).status == 200
+
+
 async def test_api_says_nothing_secret(
     provider: FakeProvider, open_service: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,3 +388,5 @@ async def test_api_verifies_the_server_unless_it_is_told_not_to(
 async def test_api_takes_no_headers_that_are_not_an_authors(open_service: Open, name: str) -> None:
     with pytest.raises(ProviderRejected, match=name):
         await open_service(headers={name: "x"})
+    with pytest.raises(ProviderRejected, match=name):
+        await open_service(auth="api_key", auth_env="KEY", api_key_header=name)

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -32,6 +34,7 @@ from agentflow.sources.credentials import Credentials
 from agentflow.sources.postgres import PostgresSource
 from agentflow.sources.sql import SqlReply, SqlRequest
 from agentflow.sources.sqlserver import open_database
+from agentflow.spec.kinds.sources import DbConfig
 from agentflow.store.embedded import join
 from tests.unit.sources.conftest import LOOPBACK
 
@@ -294,6 +297,75 @@ async def test_postgres_stops_a_slow_statement(
     assert await one(source, "1") == 1
     busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(30%'"
     assert await admin.fetchval(busy + " AND pid <> pg_backend_pid()") == 0
+
+
+async def test_postgres_keeps_the_limit_of_the_source_that_was_written_for_statements(
+    open_source: Open,
+) -> None:
+    config = DbConfig.model_validate({"timeout": 0.1}).model_dump(exclude_none=True)
+    with pytest.raises(CallTimeout, match=r"within 0\.1 s"):
+        await one(await open_source(**config), "pg_sleep(30)")
+
+
+@pytest.mark.parametrize("mode", ["read", "write"])
+async def test_postgres_keeps_its_limit_though_the_network_falls_silent(
+    open_source: Open, empty_dsn: str, admin: asyncpg.Connection, mode: str
+) -> None:
+    silent = asyncio.Event()
+    async with silent_relay(empty_dsn, silent) as dsn:
+        source = await open_source(dsn, allow_write=True)
+        slow = read("SELECT pg_sleep(60)", mode=mode, key="k", timeout_s=0.5)
+        task = asyncio.create_task(source.execute(slow))
+        await _seen(admin, "pg_sleep(60)")
+        silent.set()
+        with pytest.raises(CallTimeout, match=r"within 0\.5 s"):
+            await asyncio.wait_for(task, 10)
+
+
+@asynccontextmanager
+async def silent_relay(dsn: str, silent: asyncio.Event) -> AsyncIterator[str]:
+    """The same server at another port; what it says is passed on until it is told to be silent."""
+    where = urlsplit(dsn)
+    open_ones: list[asyncio.StreamWriter] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (data := await reader.read(2**16)) and not silent.is_set():
+            writer.write(data)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection(where.hostname, where.port)
+        open_ones.extend((writer, forth))
+        await asyncio.gather(pass_on(reader, forth), pass_on(back, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield dsn.replace(f":{where.port}/", f":{port}/")
+    finally:
+        server.close()
+        for writer in open_ones:
+            writer.close()
+
+
+async def test_postgres_write_takes_effect_whole_though_few_rows_are_given(
+    open_source: Open, admin: asyncpg.Connection
+) -> None:
+    source = await open_source(allow_write=True, dedupe_table="agentflow_dedupe")
+    await source.prepare()
+    text = "INSERT INTO t (id) SELECT i FROM generate_series(1000, 3499) i RETURNING id"
+    for repeated in (False, True):
+        reply = await source.execute(write(text, limit=3))
+        assert (reply.row_count, len(reply.rows), reply.truncated) == (2500, 3, True)
+        assert reply.repeated is repeated
+    assert await admin.fetchval("SELECT count(*) FROM t WHERE id >= 1000") == 2500
+
+
+async def test_postgres_gives_json_that_can_be_kept(open_source: Open) -> None:
+    source = await open_source()
+    assert await one(source, "'[123456789012345678901234567890]'::jsonb") == [1.2345678901234568e29]
+    assert await one(source, r"""'"\ud800"'::json""") == "\ufffd"
+    with pytest.raises(QueryFailed, match="too large"):
+        await one(source, "'1e400'::jsonb")
 
 
 async def test_postgres_gives_a_cancelled_statement_up(

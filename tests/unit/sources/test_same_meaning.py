@@ -278,9 +278,11 @@ async def test_silence_and_slow_drips_end_as_call_timeout(
 ) -> None:
     wire.script(Hang(), Drip(every=0.02), Hang(), Drip(every=0.02))
     source = await connect()
-    calls = [failure(source, streamed, timeout_s=0.15) for streamed in (*STREAMED, *STREAMED)]
+    calls = [failure(source, streamed, timeout_s=0.25) for streamed in (*STREAMED, *STREAMED)]
     for error in await asyncio.gather(*calls):
-        assert isinstance(error, CallTimeout) and "0.15 s" in error.message
+        assert isinstance(error, CallTimeout) and "0.25 s" in error.message
+    # A request that is read only now would take the reply of the next test.
+    assert await asyncio.to_thread(wire.wait_for, 4)
 
 
 async def test_stalled_streams_end_as_billed_call_timeout() -> None:

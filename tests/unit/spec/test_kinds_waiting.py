@@ -111,6 +111,9 @@ def test_check_accepts_every_way_to_wait(metadata: dict[str, Json]) -> None:
         ({"until": "${nope}"}, ("E020", "until")),
         ({"signal": ""}, ("E024", "signal")),
         ({"signal": "paid", "expires_s": -1}, ("E024", "expires_s")),
+        ({"seconds": 1, "expires_s": 1}, ("E024", "expires_s")),
+        ({"seconds": 1, "output_key": "late"}, ("E024", "output_key")),
+        ({"seconds": 1e300}, ("E024", "seconds")),
     ],
 )
 def test_check_reports_wait_options(metadata: dict[str, Json], expected: tuple[str, str]) -> None:
