@@ -181,6 +181,7 @@ def test_check_reports_db_options(
         ('SELECT "{user_input}"', "inside quotes"),
         ("SELECT $$ {user_input} $$, `{user_input}`", "inside quotes"),
         ("SELECT :writer, :author", "'writer'"),
+        ("SELECT :author, {author}", "both a parameter and a state field 'author'"),
         ("SELECT 1; SELECT 2", "more than one statement"),
         ("-- nothing", "no statement"),
         ("DELETE FROM t", "begins with DELETE"),
