@@ -233,7 +233,10 @@ class PoolWorker:
             self._handle.cancel.remote(self._pool.coordinator, list(attempt_ids))
 
     def lose(self) -> None:
-        """The process is gone: every attempt it had ends here, once."""
+        """The process is gone, or given up: every attempt it had ends here, once. One that lives after
+        all is asked to stop them, for they are made again elsewhere."""
+        if self.open:
+            self._pool.spawn(self._cancel(tuple(self.open)))
         self._end(tuple(self.open.values()), self._lost())
 
     def _end(self, attempts: Sequence[Attempt], error: StepError) -> None:

@@ -19,8 +19,8 @@ TERMINAL = frozenset(
     f"execution.{name}" for name in ("completed", "failed", "cancelled", "timed_out")
 )
 OVER = frozenset(name.partition(".")[2] for name in TERMINAL)
-GRACE_S = 1.0
-"""How long after a committed cancellation a call that was leaving already may arrive."""
+GRACE_S = 2.0
+"""How soon after it was committed a cancellation takes effect."""
 CLOCK_S = 0.005
 """All clocks are of one machine; this much their readings may differ."""
 THAW_S = 3.0
@@ -254,7 +254,7 @@ def nothing_after_completion(record: Record) -> Iterator[str]:
     for (tag, step), calls in record.calls.items():
         execution, _ = record.of(tag)
         end = record.end(execution, step)
-        if end is None:
+        if end is None or end.kind == "step.cancelled":  # without a result: see the next rule
             continue
         for call in calls:
             if call.began > end.at + CLOCK_S and not record.thawed(call):
