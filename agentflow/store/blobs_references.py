@@ -30,7 +30,7 @@ MARK = b"\x01"
 _MARKER = re.compile(b"\x01([^\x01]+)\x01")
 _PER_CHARACTER = 6
 """Bytes that one character of a string takes at most."""
-_DEEPEST = 50
+_DEEPEST = 16
 """Levels of a value that are searched; what lies deeper is taken out whole."""
 
 _encode = msgspec.json.Encoder().encode
