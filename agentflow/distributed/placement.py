@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,9 @@ import msgspec
 from agentflow.plan.plan import Resources
 
 Json = Any
+
+HEAD = "node:__internal_head__"
+"""The resource by which Ray marks the head node."""
 MIB = 1024 * 1024
 MAX_WORKERS = 32
 """Workers of one pool; more attempts than that wait their turn."""
@@ -46,11 +48,10 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 def offers(nodes: Sequence[Mapping[str, Json]]) -> tuple[NodeOffer, ...]:
     """The living nodes of Ray's list, each with a name that no other has, in a stable order."""
     alive = sorted((node for node in nodes if node["Alive"]), key=lambda node: str(node["NodeID"]))
-    names = Counter(str(node["NodeName"]) for node in alive)
     return tuple(
         NodeOffer(
             id=node["NodeID"],
-            name=_node_name(node, names),
+            name=_node_name(node),
             num_cpus=node["Resources"].get("CPU", 0.0),
             num_gpus=node["Resources"].get("GPU", 0.0),
             memory=node["Resources"].get("memory", 0.0),
@@ -60,9 +61,11 @@ def offers(nodes: Sequence[Mapping[str, Json]]) -> tuple[NodeOffer, ...]:
     )
 
 
-def _node_name(node: Mapping[str, Json], names: Mapping[str, int]) -> str:
+def _node_name(node: Mapping[str, Json]) -> str:
+    """Whatever other nodes there are: workers are named after it, and one that were renamed because
+    another node came or left would be given up while it works."""
     name = str(node["NodeName"])
-    return name if names[name] == 1 else f"{name}-{node['NodeID'][:6]}"
+    return name if HEAD in node["Resources"] else f"{name}-{node['NodeID'][:6]}"
 
 
 def ray_options(resources: Resources) -> dict[str, Json]:

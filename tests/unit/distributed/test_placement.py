@@ -50,16 +50,23 @@ def test_ray_options_reserve_nothing_that_is_not_asked_for() -> None:
 
 
 def test_offers_leaves_out_dead_nodes_and_tells_equal_names_apart() -> None:
+    head = {"node:__internal_head__": 1.0, "CPU": 2.0, "GPU": 1.0, "memory": 1024.0}
     nodes = [
         ray_node("bbbbbbbb"),
-        ray_node("aaaaaaaa"),
+        ray_node("aaaaaaaa", Resources=head),
         ray_node("cccccccc", "10.0.0.9"),
         ray_node("dddddddd", Alive=False),
     ]
     found = offers(nodes)
-    assert [node.name for node in found] == ["10.0.0.1-aaaaaa", "10.0.0.1-bbbbbb", "10.0.0.9"]
+    assert [node.name for node in found] == ["10.0.0.1", "10.0.0.1-bbbbbb", "10.0.0.9-cccccc"]
     assert (found[0].num_cpus, found[0].num_gpus, found[0].memory) == (2.0, 1.0, 1024.0)
     assert found[0].labels == {"zone": "eu"}
+
+
+def test_node_keeps_its_name_while_others_come_and_go() -> None:
+    first, other = ray_node("aaaaaaaa"), ray_node("bbbbbbbb")
+    (alone,) = offers([first])
+    assert alone in offers([first, other])
 
 
 def test_io_workers_are_one_per_node_and_reserve_nothing() -> None:
