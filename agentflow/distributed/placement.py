@@ -18,6 +18,7 @@ MAX_WORKERS = 32
 """Workers of one pool; more attempts than that wait their turn."""
 IO_WIDTH = 1000
 """Attempts at once in a worker that reserves nothing: such attempts wait for others, not for a core."""
+RESERVE = "af/io-reserve"
 ALONE_WORKERS = 4
 """Workers for single attempts that a coordinator may have beside a pool whose workers are shared."""
 ONE_CPU = Resources(num_cpus=1.0)
@@ -36,13 +37,15 @@ class NodeOffer(msgspec.Struct, frozen=True):
 
 class WorkerSpec(msgspec.Struct, frozen=True):
     """One worker of a pool: its name, its Ray options, the node it is bound to, attempts at once.
-    ``alone``: it is for attempts that may have killed a worker which they shared with others."""
+    ``alone``: it is for attempts that may have killed a worker which they shared with others.
+    ``reserve``: it takes what the others of its pool have no room for, all of it while they are dead."""
 
     name: str
     options: dict[str, Json]
     width: int
     node_id: str | None = None
     alone: bool = False
+    reserve: bool = False
 
 
 def offers(nodes: Sequence[Mapping[str, Json]]) -> tuple[NodeOffer, ...]:
@@ -90,8 +93,11 @@ def pool_name(resources: Resources) -> str:
 
 
 def io_workers(nodes: Sequence[NodeOffer]) -> list[WorkerSpec]:
-    """One worker per node, for attempts that mostly wait for the network."""
-    return [WorkerSpec(f"af/io/{node.name}", {"num_cpus": 0}, IO_WIDTH, node.id) for node in nodes]
+    """One worker per node, for attempts that mostly wait for the network, and one in reserve: a process
+    that takes the place of a dead one needs seconds to start."""
+    options = {"num_cpus": 0}
+    found = [WorkerSpec(f"af/io/{node.name}", options, IO_WIDTH, node.id) for node in nodes]
+    return [*found, WorkerSpec(RESERVE, options, IO_WIDTH, reserve=True)] if found else []
 
 
 def cpu_workers(nodes: Sequence[NodeOffer]) -> list[WorkerSpec]:

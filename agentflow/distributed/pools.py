@@ -74,10 +74,10 @@ class Pool:
         return bool(self._specs)
 
     def start(self) -> None:
-        """Start every worker now, rather than with the first attempts."""
+        """Start every worker now, rather than with the first attempts; the reserve once another is up."""
         for spec in self._specs.values():
-            if spec.name not in self._workers:
-                self._workers[spec.name] = PoolWorker(self, spec)
+            if not spec.reserve:
+                self._add(spec)
 
     def reshape(self, specs: Sequence[WorkerSpec]) -> None:
         """These workers may be there now; those bound to a node that left the cluster are lost."""
@@ -96,8 +96,16 @@ class Pool:
             waiting[attempt.id] = attempt
         self.pump()
 
+    def _add(self, spec: WorkerSpec) -> None:
+        if spec.name not in self._workers:
+            self._workers[spec.name] = PoolWorker(self, spec)
+
     def pump(self) -> None:
         """Hand out what waits, one call per worker."""
+        if any(worker.up for worker in self._workers.values()):
+            for spec in self._specs.values():
+                if spec.reserve:
+                    self._add(spec)
         shared = next((spec for spec in self._specs.values() if spec.width > 1), None)
         if shared is None:  # every worker has one attempt at a time
             self._queue.update(self._alone)
@@ -115,7 +123,7 @@ class Pool:
         workers = {k: each for k, each in self._workers.items() if each.spec.alone == alone}
         room = {name: worker.room for name, worker in workers.items() if worker.room > 0}
         while waiting and room:
-            name = max(room, key=room.__getitem__)
+            name = max(room, key=lambda name: (not workers[name].spec.reserve, room[name]))
             batches[name].append(waiting.pop(next(iter(waiting))))
             room[name] -= 1
             if not room[name]:

@@ -68,8 +68,9 @@ async def run(kinds: Sequence[str], kills: int, minutes: float) -> Json:
             samples = await once(halves[kind], wire, kind, count)
             found[kind] += samples
             strikes[kind] += bool(samples)
-            slowest = max((sample["progress"] for sample in samples), default=0.0)
-            print(f"{number}/{len(plan)} {kind} {slowest:.2f} s", file=sys.stderr, flush=True)
+            slowest = max(samples, key=lambda sample: sample["progress"], default={})
+            parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in slowest.items())
+            print(f"{number}/{len(plan)} {kind}: {parts}", file=sys.stderr, flush=True)
     return {
         kind: {
             "strikes": strikes[kind],
@@ -85,7 +86,7 @@ async def _opened(
     stack: contextlib.AsyncExitStack, folder: Path, make: Callable[..., Any], wire: Wire
 ) -> Half:
     settings = Settings(
-        data_dir=folder, log_level="ERROR", egress_allow=(ip_network("127.0.0.0/8"),)
+        data_dir=folder, log_level="INFO", egress_allow=(ip_network("127.0.0.0/8"),)
     )
     held = await asyncio.to_thread(embedded.join, folder)
     stack.callback(embedded.destroy, folder)

@@ -62,12 +62,15 @@ async def _after(half: Half, wire: Wire, kind: str, row: asyncpg.Record, at: flo
     )
     if now["status"] != "running" and now["event"] is None:
         return {}
-    call = wire.next(row["tag"], now["claimed"])
-    if now["event"] is None or call is None or now["claimed"] < at:
+    if now["event"] is None or now["claimed"] < at:
         return None
-    moments = [now["buried"] or 0.0, now["claimed"], now["event"], call]
+    call = wire.next(row["tag"], now["claimed"])
+    if call is None and now["status"] == "running":
+        return None
+    # Whose last call was under way when it was struck ends without another one.
+    moments = [now["buried"] or 0.0, now["claimed"], now["event"], call or 0.0]
     times = {part: moment - at for part, moment in zip(PARTS, moments) if moment > at}
-    return {"progress": min(times["first event"], times["next call"]), **times}
+    return {"progress": min(times[part] for part in PARTS[2:] if part in times), **times}
 
 
 async def keep_going(half: Half, wire: Wire, prefix: str, count: list[int]) -> None:

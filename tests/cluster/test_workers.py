@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from agentflow.distributed.cluster import Cluster
+from agentflow.distributed.placement import RESERVE
 from agentflow.engine.workers import Done, Failed
 from agentflow.ids import new_id
 from agentflow.plan.plan import Resources
-from tests.cluster.conftest import NAMESPACE, OPENERS, Gate, Inbox, attempt, described
+from tests.cluster.conftest import NAMESPACE, OPENERS, Gate, Inbox, attempt, described, poll
 
 pytestmark = pytest.mark.cluster
 
@@ -126,6 +127,28 @@ async def test_workers_report_a_lost_worker_once_and_go_on_with_its_successor(
     workers.dispatch([again])
     assert (await done(inbox, again)).worker.pid != pid
     assert len(inbox.reports) == 4
+
+
+async def test_reserve_does_what_comes_while_the_successor_of_a_dead_worker_starts(
+    workers: Any, inbox: Inbox
+) -> None:
+    async def reserve() -> bool:
+        try:
+            return bool(await described(RESERVE))
+        except ValueError:  # it is made once another worker is up
+            return False
+
+    await poll(reserve, 30)
+    first = attempt("where")
+    workers.dispatch([first])
+    assert (await done(inbox, first)).worker.pool == IO
+    os.kill((await described(IO))["pid"], signal.SIGKILL)
+    again = attempt("where")
+    workers.dispatch([again])
+    if isinstance(end := await inbox.end(again), Failed):  # it left before the death was seen
+        workers.dispatch([again := attempt("where")])
+        end = await inbox.end(again)
+    assert isinstance(end, Done) and end.worker.pool == RESERVE
 
 
 async def test_workers_report_lost_attempts_of_a_reserving_pool(

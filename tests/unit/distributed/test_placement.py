@@ -69,10 +69,13 @@ def test_node_keeps_its_name_while_others_come_and_go() -> None:
     assert alone in offers([first, other])
 
 
-def test_io_workers_are_one_per_node_and_reserve_nothing() -> None:
+def test_io_workers_are_one_per_node_and_one_in_reserve_and_hold_nothing() -> None:
     workers = io_workers([HEAD, GPUS])
-    assert [worker.name for worker in workers] == ["af/io/10.0.0.1", "af/io/10.0.0.2"]
-    assert [worker.node_id for worker in workers] == ["a1", "b2"]
+    names = [worker.name for worker in workers]
+    assert names == ["af/io/10.0.0.1", "af/io/10.0.0.2", "af/io-reserve"]
+    assert [worker.reserve for worker in workers] == [False, False, True]
+    assert workers[-1].node_id is None  # it outlives every node
+    assert [worker.node_id for worker in workers[:2]] == ["a1", "b2"]
     assert all(worker.options == {"num_cpus": 0} and worker.width > 100 for worker in workers)
 
 
