@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -24,9 +23,9 @@ import httpx2
 
 from agentflow.addresses import Policy as Policy
 from agentflow.errors import CallTimeout, ConnectionFailed, ProviderRejected, ProviderUnavailable
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Host name and port -> every address the name has, as text. Raises OSError."""
+from agentflow.lookups import Lookups
+from agentflow.lookups import Resolve as Resolve
+from agentflow.lookups import resolve_host as resolve_host
 
 SETTING = "AGENTFLOW_EGRESS_ALLOW"
 MAX_REDIRECTS = 3
@@ -34,11 +33,15 @@ CREDENTIAL_HEADERS = "credential_headers"
 MOVED = "moved"
 """The extension of a response that tells whether a request which may change something was redirected
 before: then no later refusal proves that nothing happened."""
+REDIRECTED = "redirected"
+"""The extension of a response that tells whether it is from another address than was called."""
 for _library in ("httpx2", "httpcore2"):
     # Below this level they log addresses with their query, and headers with whatever is in them.
     logging.getLogger(_library).setLevel(logging.WARNING)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_IN_NO_NAME = frozenset(' \t\r\n\\"<>^`{|}@/?#')
+"""Where such a character stands in a host, others may read another host."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,6 @@ class Caps:
     headers: int = 64 * 2**10
     total_s: float = 120.0
     connect_s: float = 10.0
-
-
-async def resolve_host(host: str, port: int) -> list[str]:
-    """Every address the system's resolver knows for the name. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def check_url(text: str) -> str:
@@ -111,7 +107,7 @@ class _PinnedBackend(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, policy: Policy, resolve: Resolve) -> None:
         self._policy = policy
-        self._resolve = resolve
+        self._lookups = Lookups(resolve)
         self._inner = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -124,7 +120,7 @@ class _PinnedBackend(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         try:
             async with asyncio.timeout(timeout):
-                addresses = await self._resolve(host, port)
+                addresses = await self._lookups.addresses(host, port)
         except TimeoutError:
             raise ConnectionFailed(f"The name {host!r} could not be resolved in time") from None
         except (OSError, UnicodeError) as error:
@@ -189,7 +185,7 @@ class _Guard(httpx2.AsyncBaseTransport):
         deadline = asyncio.get_running_loop().time() + self._caps.total_s
         body = await request.aread()
         moved = False
-        for _ in range(MAX_REDIRECTS + 1):
+        for hop in range(MAX_REDIRECTS + 1):
             _check_url(request.url)
             try:
                 response = await self._send(request, deadline)
@@ -201,6 +197,7 @@ class _Guard(httpx2.AsyncBaseTransport):
             target = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not target:
                 response.extensions[MOVED] = moved
+                response.extensions[REDIRECTED] = hop > 0
                 return response
             await response.aclose()
             moved = moved or request.method not in _SAFE
@@ -335,6 +332,8 @@ def _check_url(url: httpx2.URL) -> None:
         raise ProviderRejected(f"The URL of {url.host!r} may not hold a user name or a password")
     if not url.host:
         raise ProviderRejected("The URL has no host")
+    if _IN_NO_NAME & set(url.host):
+        raise ProviderRejected(f"The URL has a host that cannot be: {url.host!r}")
     if url.port is not None and not 0 < url.port < 65536:
         raise ProviderRejected(f"The URL of {url.host!r} has no valid port")
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import uuid
+from functools import lru_cache
 
 _lock = threading.Lock()
 _last_ms = 0
@@ -29,6 +30,7 @@ def new_id(kind: str) -> str:
     return f"{kind}_{value:032x}"
 
 
+@lru_cache(maxsize=16_384)
 def to_uuid(identifier: str, kind: str) -> uuid.UUID:
     """The UUID behind an id. Raises ValueError when the id is not of this kind or malformed."""
     prefix, _, digits = identifier.partition("_")

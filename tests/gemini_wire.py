@@ -1,32 +1,28 @@
 """A real HTTP server on loopback that plays the Gemini API.
 
 It follows ai.google.dev/api/generate-content and ai.google.dev/gemini-api/docs/generate-content/api-errors.
-A request that the API would refuse (no key, an unknown field) is refused, and named in ``wire.faults``;
-like the API it takes ``camelCase`` and ``snake_case``. What it answers fits the SDK's own models.
+Requests and answers are read with the API's published definition, the package
+``google-ai-generativelanguage``, which refuses what it does not know, and answers with the SDK's own
+models too.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from google.ai import generativelanguage_v1beta as published
 from google.genai import types
-from pydantic import BaseModel, ValidationError
+from google.protobuf.json_format import Parse, ParseError
+from google.rpc import error_details_pb2, status_pb2
 
-from tests.fake_provider import FakeProvider, Handler, Reply, Request
+from tests.fake_provider import Request
+from tests.wire import Denied, Spoken, Wire, misfits_of, words
 
 Json = Any
-ROUTE = re.compile(r"/v1(?:beta)?/models/[\w.-]+:(generateContent|streamGenerateContent\?alt=sse)")
-PARTS: dict[str, type[BaseModel]] = {
-    "contents": types.Content,
-    "systemInstruction": types.Content,
-    "generationConfig": types.GenerationConfig,
-    "tools": types.Tool,
-    "toolConfig": types.ToolConfig,
-    "safetySettings": types.SafetySetting,
-}
-"""Field of a request -> what it, or each item of it, must be."""
+ROUTE = re.compile(r"/v1beta/models/[\w.-]+:(generateContent|streamGenerateContent\?alt=sse)")
 STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -36,108 +32,45 @@ STATUS = {
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
+ERROR_DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
+"""Known to the parser of errors by being imported."""
 
 
-class GeminiWire(FakeProvider):
-    """The server; replies are scripted as for FakeProvider. ``faults``: what was wrong with requests."""
-
-    def __init__(self, *replies: Any) -> None:
-        super().__init__(*replies, default=Said("ok"))
-        self.faults: list[str] = []
-
-    @property
-    def address(self) -> str:
-        """What a source names as base_url."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def took(self, request: Request) -> Reply:
-        reply = super().took(request)
-        found = wrong_with(request)
-        self.faults += found
-        return Refused(400, "; ".join(found)) if found else reply
-
-
-def wrong_with(request: Request) -> list[str]:
-    """Why the API would refuse this request."""
-    found = []
-    if request.method != "POST" or not ROUTE.fullmatch(request.path):
-        found.append(f"no such route: {request.method} {request.path}")
-    if not request.headers.get("x-goog-api-key"):
-        found.append("no x-goog-api-key")
-    if not isinstance(request.body, dict):
-        return [*found, "the body is no object"]
-    for name, value in request.body.items():
-        if name not in PARTS:
-            found.append(f"unknown field {name!r}")
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            try:
-                PARTS[name].model_validate(item)
-            except ValidationError as error:
-                found.append(f"{name}: {error}")
-    if not request.body.get("contents"):
-        found.append("contents is missing")
-    return found
-
-
-def streams(request: Request) -> bool:
-    """Whether this is a call for a stream."""
-    return "streamGenerateContent" in request.path
+def unpublished(message: Any, value: Json) -> list[str]:
+    """Why the published definition of a message does not take this value."""
+    try:
+        Parse(json.dumps(value), message)
+    except ParseError as error:
+        return [str(error)]
+    return []
 
 
 @dataclass
-class Said(Reply):
-    """An answer. ``usage``: input, output without thoughts, cached, thoughts. ``tools``: (name,
-    arguments) of the calls it makes, each with a signature. ``blocked``: the prompt was, for this
-    reason. ``cut_after``, ``stall_after``: chunks of a stream until the connection breaks, or nothing
-    more comes; ``error_after``: until this status comes instead."""
+class Said(Spoken):
+    """An answer. ``usage``: input, output without thoughts, cached, thoughts. Its tool calls have a
+    signature. ``blocked``: the prompt was, for this reason. ``error_after``: the status."""
 
-    text: str = "ok"
     usage: tuple[int, int, int, int] = (10, 5, 0, 0)
     finish_reason: str = "STOP"
-    tools: tuple[tuple[str, dict[str, Json]], ...] = ()
-    model: str | None = None
     blocked: str | None = None
-    cut_after: int | None = None
-    stall_after: int | None = None
-    error_after: tuple[int, int] | None = None
-    request_id: str = "req_8TgjaYu3Ls6AvdIPu9uV8Ao"
-    delay: float = 0.0
-    gate: Any = None
 
-    def send(self, handler: Handler, request: Request) -> None:
-        if streams(request):
-            self._stream(handler)
-            return
-        words: list[Json] = [{"text": self.text}] if self.text else []
-        answer = self._piece([*words, *self._calls()], self.finish_reason)
-        handler.send_json(200, _fitting(answer))
+    def streams(self, request: Request) -> bool:
+        return "streamGenerateContent" in request.path
 
-    def _stream(self, handler: Handler) -> None:
-        handler.begin_stream()
-        for index, piece in enumerate(self._pieces()):
-            if self.cut_after == index:
-                handler.cut()
-                return
-            if self.stall_after == index:
-                handler.server.closing.wait(60)
-                return
-            if self.error_after is not None and self.error_after[0] == index:
-                status = self.error_after[1]
-                body = {"code": status, "message": "overloaded", "status": STATUS[status]}
-                handler.send_event({"error": body})
-                handler.end_stream()
-                return
-            handler.send_event(_fitting(piece))
-        handler.end_stream()
+    def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
+        taken = unpublished(published.GenerateContentResponse.pb()(), answer)
+        return taken + misfits_of(types.GenerateContentResponse, answer)
 
-    def _pieces(self) -> list[Json]:
-        words = self.text.split(" ") if self.text else []
-        parts: list[Json] = [
-            {"text": word + (" " if index < len(words) - 1 else "")}
-            for index, word in enumerate(words)
-        ]
-        pieces = [self._piece([part], None) for part in [*parts, *self._calls()]]
+    def error(self, what: Any) -> Json:
+        return {"error": {"code": what, "message": "overloaded", "status": STATUS[what]}}
+
+    def whole(self) -> Json:
+        said: list[Json] = [{"text": self.text}] if self.text else []
+        return self._piece([*said, *self._calls()], self.finish_reason)
+
+    def events(self) -> list[Json]:
+        parts = [*({"text": word} for word in words(self.text)), *self._calls()]
+        pieces = [self._piece([part], None) for part in parts]
         return [*pieces, self._piece([{"text": ""}], self.finish_reason)]
 
     def _calls(self) -> list[Json]:
@@ -168,29 +101,15 @@ class Said(Reply):
         return {**head, "candidates": [candidate], "usageMetadata": usage}
 
 
-def _fitting(answer: Json) -> Json:
-    """The answer, which fits the SDK's model of it, to the last field."""
-    types.GenerateContentResponse.model_validate(answer, by_alias=True, by_name=False)
-    return answer
-
-
 @dataclass
-class Refused(Reply):
-    """An error, in the shape that the API gives it; ``echo_key`` repeats the credential in it.
-    ``retry_delay``: seconds, said in the body as the API does; ``reason``: an ErrorInfo's."""
+class Refused(Denied):
+    """An error. ``retry_delay``: seconds, said in the body as the API does; ``reason``: an
+    ErrorInfo's."""
 
-    status: int
-    message: str = "something went wrong"
     reason: str | None = None
     retry_delay: float | None = None
-    echo_key: bool = False
-    headers: dict[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    gate: Any = None
 
-    def send(self, handler: Handler, request: Request) -> None:
-        key = request.headers.get("x-goog-api-key")
-        message = f"{self.message} (key: {key})" if self.echo_key else self.message
+    def body(self, message: str) -> Json:
         details = []
         if self.reason:
             kind = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -198,10 +117,29 @@ class Refused(Reply):
         if self.retry_delay is not None:
             kind = "type.googleapis.com/google.rpc.RetryInfo"
             details.append({"@type": kind, "retryDelay": f"{self.retry_delay:g}s"})
-        error = {
-            "code": self.status,
-            "message": message,
-            "status": STATUS[self.status],
-            "details": details,
-        }
-        handler.send_json(self.status, {"error": error}, self.headers)
+        status = STATUS[self.status]
+        error = {"code": self.status, "message": message, "status": status, "details": details}
+        return {"error": error}
+
+    def misfits(self, body: Json) -> list[str]:
+        # The status by its name is not part of google.rpc.Status, but of its form in HTTP (AIP-193).
+        plain = {name: value for name, value in body["error"].items() if name != "status"}
+        return unpublished(status_pb2.Status(), plain)
+
+
+class GeminiWire(Wire):
+    """The server."""
+
+    said, refused = Said, Refused
+
+    def wrong_with(self, request: Request) -> list[str]:
+        found = []
+        if request.method != "POST" or not ROUTE.fullmatch(request.path):
+            found.append(f"no such route: {request.method} {request.path}")
+        if not request.headers.get("x-goog-api-key"):
+            found.append("no x-goog-api-key")
+        if not isinstance(request.body, dict):
+            return [*found, "the body is no object"]
+        if not request.body.get("contents"):
+            found.append("contents is missing")
+        return found + unpublished(published.GenerateContentRequest.pb()(), request.body)

@@ -122,6 +122,7 @@ def around(source: dict) -> dict:
     """The smallest workflow that uses this source."""
     kinds = {
         "llm": {"type": "llm", "metadata": {}},
+        "image": {"type": "image", "metadata": {}},
         "api": {"type": "http", "metadata": {"url": "/"}},
         "db": {"type": "db", "metadata": {"query": "SELECT 1"}},
     }

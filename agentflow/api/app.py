@@ -16,7 +16,7 @@ import agentflow
 from agentflow.api import docs, problems, sse
 from agentflow.api.context import RequestContext
 from agentflow.api.guard import Guard
-from agentflow.api.routes import admin, executions, health, operate, workflows
+from agentflow.api.routes import admin, blobs, executions, health, operate, workflows
 from agentflow.flow import Flow
 from agentflow.telemetry.metrics import RequestMetrics
 
@@ -64,6 +64,7 @@ def build_app(
     app.state.replica = f"{socket.gethostname()}/{os.getpid()}"
     app.include_router(health.root)
     app.include_router(admin.router, prefix=PREFIX)
+    app.include_router(blobs.router, prefix=PREFIX)
     for router in (workflows.router, executions.router, operate.router, health.router):
         app.include_router(router, prefix=PREFIX)
         app.include_router(router, include_in_schema=False)

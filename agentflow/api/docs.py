@@ -131,12 +131,18 @@ def answers(success: int, meaning: str, *others: int) -> dict[int | str, dict[st
     """The ``responses`` of a route: the success and the problems it may answer with."""
     found: dict[int | str, dict[str, Json]] = {success: {"description": meaning}}
     for status in others:
-        found[status] = {"description": _MEANINGS[status]}
-        if status >= 400:
-            found[status]["content"] = {
-                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-            }
+        found |= problem_answer(status, _MEANINGS[status])
     return found
+
+
+def problem_answer(status: int, meaning: str) -> dict[int | str, dict[str, Json]]:
+    """The description of one more answer of a route; of a problem from 400 on."""
+    described: dict[str, Json] = {"description": meaning}
+    if status >= 400:
+        described["content"] = {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        }
+    return {status: described}
 
 
 def install(app: FastAPI) -> None:

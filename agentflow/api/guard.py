@@ -1,8 +1,10 @@
-"""Who asks: every request needs an API key, save those for the public paths. Deny by default."""
+"""Who asks: every request needs an API key, save those for the public paths and by links
+to blobs. Deny by default."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable
 
@@ -26,6 +28,8 @@ PUBLIC = frozenset(
 """The only paths that answer without a key. The schema is among them because editors fetch it."""
 
 MAX_KEY = 4096
+_BLOB = re.compile(r"/api/v1/blobs/[^/]+")
+"""The only path whose address may be signed: then the route asks for no key, but judges the link."""
 Authenticate = Callable[[str], Awaitable[Principal]]
 
 
@@ -71,7 +75,7 @@ class Guard:
         self._keys = VerifiedKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in PUBLIC:
+        if scope["type"] == "lifespan" or scope["path"] in PUBLIC or _is_signed(scope):
             await self._app(scope, receive, send)
             return
         try:
@@ -94,6 +98,15 @@ class Guard:
             return await self._keys.principal(key, scope["app"].state.flow.authenticate)
         except Unauthenticated:
             raise Unauthenticated("Invalid API key") from None
+
+
+def _is_signed(scope: Scope) -> bool:
+    """Whether this is a link to a blob, as far as one can see."""
+    return (
+        _BLOB.fullmatch(scope["path"]) is not None
+        and b"signature=" in scope["query_string"]
+        and scope["method"] == "GET"
+    )
 
 
 def presented_key(headers: Headers) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Protocol, cast
 
 import typer
@@ -23,6 +24,9 @@ class Operator(watch.Backend, Protocol):
     async def resume(self, execution_id: str, named: Json, data: Json) -> Json: ...
     async def release(self, execution_id: str, reason: str) -> Json: ...
     async def diff(self, a: str, b: str) -> Json: ...
+    def blob(
+        self, sha256: str
+    ) -> AbstractAsyncContextManager[tuple[str, AsyncIterator[bytes]]]: ...
     async def fork(
         self, execution_id: str, from_node: str, state: Json, *, preview: bool
     ) -> Json: ...

@@ -135,7 +135,7 @@ def _step(step: Json) -> tuple[Json, ...]:
         seconds = ended - begun
     return (
         step["step"],
-        step["status"],
+        f"{step['status']} (cached)" if step.get("cached") else step["status"],
         step.get("attempts"),
         None if seconds is None else round(seconds, 3),
         step.get("tokens"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from agentflow.errors import InvalidInput, NotFound, SpecInvalid
@@ -81,6 +82,12 @@ class InProcess:
             self._tenant, execution_id, from_node, state=state, preview=preview
         )
         return views.fork_body(made, begun=not preview)
+
+    @asynccontextmanager
+    async def blob(self, sha256: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """The media type of a blob, and its content in pieces."""
+        found = await self._flow.blobs.open(self._tenant, sha256)
+        yield found.blob.mime_type, found.pieces
 
     async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
         """Events from this number on, up to the one that ends it."""

@@ -14,8 +14,8 @@ from agentflow.cli.screen import Format, ReaderGone, Screen
 from agentflow.errors import AgentFlowError, InvalidInput, SpecInvalid
 
 COMMANDS = (
-    "serve", "validate", "run", "graph", "schema", "executions", "sources", "models", "keys", "backup",
-    "restore", "doctor",
+    "serve", "validate", "run", "graph", "schema", "executions", "blobs", "sources", "models", "keys",
+    "backup", "restore", "doctor",
 )  # fmt: skip
 """Each is a module of this folder, with a function of its name or a group of commands (``app``)."""
 

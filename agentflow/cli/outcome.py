@@ -94,3 +94,18 @@ def problem(found: Json) -> dict[str, Json]:
         return found
     plain: dict[str, Json] = found.to_json()
     return plain
+
+
+def blobs_of(record: Json) -> list[Json]:
+    """The blobs that the result of an execution names, each once: ``{uri, mime_type, size, sha256}``."""
+    found: dict[str, Json] = {}
+    stack = [(record.get("final_state") or {}).get("outputs"), record.get("output")]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if str(value.get("uri") or "").startswith("blob:") and "mime_type" in value:
+                found.setdefault(value["uri"], value)
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
+    return list(found.values())

@@ -65,7 +65,7 @@ class Row:
             )
         self.tokens += sum(_tokens(call) for call in data.get("calls") or ())
         error = data.get("error")
-        self.note = f"{error['type']}: {error['message']}" if error else ""
+        self.note = f"{error['type']}: {error['message']}" if error else _reused(data.get("cached"))
         if event["type"] == "step.started":
             self.started = at if self.started is None else self.started
         elif self.state not in _OPEN and at is not None:
@@ -171,6 +171,15 @@ def seconds_of(moment: Json) -> float | None:
     if moment is None or isinstance(moment, (int, float)):
         return moment
     return datetime.fromisoformat(moment).timestamp()
+
+
+def _reused(cached: Json) -> str:
+    """What was not paid for, where a result was reused."""
+    if not cached:
+        return ""
+    saved = [f"{cached['tokens']} tokens"] if cached.get("tokens") else []
+    saved += [f"${cached['cost']:.6f}"] if cached.get("cost") else []
+    return f"cached, {' and '.join(saved)} saved" if saved else "cached"
 
 
 def _tokens(call: Json) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -173,6 +174,20 @@ class Server:
         path = f"/executions/{_segment(execution_id)}/fork"
         body = {"from_node": from_node, "state": state, "preview": preview}
         return await self._call("POST", path, "reused_steps", json=body)
+
+    @asynccontextmanager
+    async def blob(self, sha256: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """The media type of a blob, and its content in pieces."""
+        import httpx2
+
+        try:
+            async with self._http.stream("GET", f"{_PREFIX}/blobs/{sha256}") as reply:
+                if reply.status_code != 200:
+                    await reply.aread()
+                    raise self._error(reply)
+                yield reply.headers.get("content-type", ""), reply.aiter_bytes()
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from None
 
     async def follow(self, execution_id: str, after: int = 0) -> AsyncIterator[Json]:
         """Events from this number on, across lost connections, up to the one that ends it; a retry may

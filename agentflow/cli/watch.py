@@ -87,6 +87,10 @@ def report(screen: Screen, record: Json, *, quiet: bool = False) -> int:
             screen.text(result["output"])
         elif result["output"] is not None:
             screen.document(result["output"])
+    here = "" if "blobs" in record else " --local"
+    for blob in [] if quiet else outcome.blobs_of(record):
+        save = f"agentflow blobs save {blob['uri']}{here}"
+        screen.say(f"Kept {blob['mime_type']}, {blob['size']} bytes; save it with: {save}")
     for wait in [] if quiet else record.get("waits") or []:
         screen.say(_waits_for(record["id"], wait))
     return outcome.of_status(record["status"])

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -321,10 +322,15 @@ def _new_folder(parent: Path) -> Path:
             "set TMPDIR to a shorter one, such as /tmp"
         )
     sweep.own(folder)
-    token = folder / "token"
-    token.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-    token.write_text(secrets.token_hex(32))
+    (folder / "token").touch(mode=stat.S_IRUSR | stat.S_IWUSR)
+    (folder / "token").write_text(_token())
     return folder
+
+
+@cache
+def _token() -> str:
+    """Of every cluster of this process: Ray reads it once, and a second one would refuse us."""
+    return secrets.token_hex(32)
 
 
 def _guard(folder: Path) -> subprocess.Popen[bytes]:

@@ -31,11 +31,12 @@ LOST = ev.ErrorInfo(
 class Durability:
     """One execution's. ``last`` is the last seq that was given out, ``durable`` the last committed one;
     nothing runs ahead of its commit while ``barrier`` is not durable. ``held``: attempts that wait for
-    that without an event of their own."""
+    that without an event of their own. ``unnamed``: blobs of results of which no event is written."""
 
     def __init__(self, state: ExecutionState) -> None:
         self.last = self.durable = self.barrier = state.seq
         self.held: list[Command] = []
+        self.unnamed: list[ev.Blob] = []
         self._state = state
         self._mode = state.plan.settings.durability
         self._once = {node.id for node in state.plan.nodes if node.effects == "once"}
@@ -45,6 +46,9 @@ class Durability:
         """Those of the events that are written."""
         if self._mode != "none":
             return tuple(events)
+        for event in events:
+            if isinstance(event, ev.StepCompleted):
+                self.unnamed += event.blobs
         return tuple(event for event in events if _is_written(event))
 
     def stop(self) -> None:
@@ -56,7 +60,7 @@ class Durability:
         outcome, what answers a command, and the end of a step with effects once."""
         self.last += len(append.events)
         strict = append.accept or append.outcome or append.commands or self._mode == "none"
-        if strict or any(self._settles(event) for event in append.events):
+        if strict or (self._once and any(map(self._settles, append.events))):
             self.barrier = self.last
 
     def committed(self, append: Append) -> None:

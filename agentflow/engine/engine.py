@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from agentflow.engine.caching import Reuse
 from agentflow.engine.commands import RETRY, SIGNAL, accepted, asked_by
 from agentflow.engine.lease import Lease
 from agentflow.engine.outbox import Outbox
@@ -27,6 +28,7 @@ from agentflow.engine.stream import StreamItem, follow
 from agentflow.engine.workers import Report, Workers
 from agentflow.engine.writer import Writer
 from agentflow.errors import Conflict, NotSupported, StoreUnavailable
+from agentflow.execution.caching import Results
 from agentflow.execution.journal import Claimed, Command, Journal, Submission
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState
@@ -55,6 +57,7 @@ class Engine:
         lease: Lease,
         workers: Workers,
         nodes: NodeSet,
+        results: Results | None = None,
         listeners: Sequence[Listener] = (),
         on_close: Callable[[], Awaitable[None]] | None = None,
         accept_s: float = 5.0,
@@ -73,18 +76,25 @@ class Engine:
         self._snapshots = Snapshots(journal, snapshot_every)
         self._writer = Writer(journal, self._flush, self._regain)
         self._outbox = Outbox(workers, self._on_reports, lambda: lease.held and self._sure)
-        self._scheduler = Scheduler(
-            nodes=nodes,
-            writer=self._writer,
+        self._reuse = Reuse(
+            results,
             send=self._outbox.put,
             abandon=self._outbox.abandon,
             leave=self._outbox.leave,
+            on_reports=self._on_reports,
+        )
+        self._scheduler = Scheduler(
+            nodes=nodes,
+            writer=self._writer,
+            send=self._reuse.put,
+            abandon=self._reuse.abandon,
+            leave=self._reuse.leave,
             acknowledge=workers.acknowledge,
             refused=lambda execution_id, error: self._recovery.refused(execution_id, error),
             expire=lambda owned, key, happening: self._parking.expire(owned, key, happening),
             rest=lambda owned: self._parking.rest(owned, self._scheduler.timers),
             may_lead=lambda: self.available,
-            listeners=(*listeners, self._snapshots),
+            listeners=(*listeners, self._snapshots, self._reuse),
             accept_s=accept_s,
             clock=clock,
             chance=chance,
@@ -94,7 +104,7 @@ class Engine:
             journal=journal,
             workers=workers,
             scheduler=self._scheduler,
-            leave=self._outbox.leave,
+            leave=self._reuse.leave,
             plan_of=self._plan,
             obey=self._obey,
             leased=lambda: lease.held,
@@ -206,6 +216,7 @@ class Engine:
         self._scheduler.drop_all()
         await self._writer.close()
         self._outbox.close()
+        await self._reuse.close()
         await self._workers.close()
         await asyncio.to_thread(self._lease.stop)
         if self._on_close is not None:

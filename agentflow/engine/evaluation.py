@@ -188,6 +188,8 @@ class Evaluator:
             taken=taken,
             calls=told.calls,
             worker=told.worker,
+            blobs=told.blobs,
+            cached=told.cached,
         )
 
     def conclude(self, state: ExecutionState) -> hp.Concluded:

@@ -94,6 +94,7 @@ def _copied(
         counted=tuple(edges[edge] for edge in counted),
         started_at=original.steps[event.step].started_at,
         reused_from=original.execution_id,
+        cached=None,
     )
 
 

@@ -76,8 +76,22 @@ def _row(state: ExecutionState, step: Step) -> dict[str, Json]:
         "attempts": step.attempt,
         "tokens": tokens([step]),
         "cost": cost([step]),
+        "cached": _cached(step),
         "worker": {"pid": step.worker.pid, "node": step.worker.node, "pool": step.worker.pool}
         if step.worker
         else None,
         "error": {"type": step.error.type, "message": step.error.message} if step.error else None,
+    }
+
+
+def _cached(step: Step) -> dict[str, Json] | None:
+    """Where the step's result came from, and what it took then; None where it was worked for."""
+    earlier = step.cached
+    if earlier is None:
+        return None
+    return {
+        "execution_id": earlier.execution_id,
+        "at": timestamp(earlier.at),
+        "tokens": earlier.tokens,
+        "cost": earlier.cost,
     }

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from agentflow.engine.durability import Durability
+from agentflow.engine.outcome import outcome_of
 from agentflow.engine.stream import Stream
 from agentflow.engine.workers import Attempt
 from agentflow.errors import AgentFlowError
 from agentflow.execution.events import TERMINAL_STEP, Event
+from agentflow.execution.journal import Outcome
 from agentflow.execution.keys import node_id_of, wait_id
 from agentflow.execution.state import ExecutionState, Step
 from agentflow.execution.views import view
@@ -48,6 +52,10 @@ class Owned:
     def may_wait(self) -> bool:
         """Whether some node waits for a person, a time or a signal."""
         return bool(self._waiting)
+
+    def outcome(self) -> Outcome:
+        """The row of the execution, which is over; it names the blobs that no event does."""
+        return msgspec.structs.replace(outcome_of(self.state), blobs=tuple(self.durability.unnamed))
 
     def waits_ended(self, events: Sequence[Event]) -> tuple[str, ...]:
         """Names of the waits that end with these events."""

@@ -244,6 +244,7 @@ class Projection:
                 calls=done.calls,
                 worker=done.worker,
                 started_at=step.started_at,
+                blobs=done.blobs,
             )
         )
         return StepAnswer(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentflow.engine.evaluation import Evaluator
-from agentflow.engine.outcome import outcome_of
 from agentflow.engine.owned import Owned, settling
 from agentflow.engine.stream import TokenDelta
 from agentflow.engine.timers import Timers
@@ -193,7 +192,7 @@ class Scheduler:
             first_seq=owned.next_seq,
             events=rows,
             accept=accept,
-            outcome=outcome_of(owned.state) if ended else None,
+            outcome=owned.outcome() if ended else None,
             commands=commands,
             closes=owned.waits_ended(events) if owned.may_wait else (),
             wake_at=self.timers.next_wake(owned) if owned.state.status == "waiting" else None,

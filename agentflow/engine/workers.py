@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from agentflow.errors import NodeFailed, SourceNotFound, StepError, StepTimeout
-from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+from agentflow.execution.events import Blob, Cached, ErrorInfo, ModelCall, Worker
 from agentflow.nodes.base import (
     NodeSet,
     OpenSource,
@@ -21,6 +21,7 @@ from agentflow.nodes.base import (
     is_inline,
     is_waiting,
 )
+from agentflow.nodes.blobs import Blobs
 from agentflow.plan.plan import Field, PlanNode, PlanSource
 from agentflow.sources.base import Source
 
@@ -61,22 +62,25 @@ class Delta(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The attempt has a result."""
+    """The attempt has a result. ``blobs``: content that it refers to, which is durable. ``cached``: it
+    is an earlier one, for which no ``worker`` did anything."""
 
     id: str
     result: Json
     delta: dict[str, Json]
     calls: tuple[ModelCall, ...]
-    worker: Worker
+    worker: Worker | None
+    blobs: tuple[Blob, ...] = ()
+    cached: Cached | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The attempt ended without a result."""
+    """The attempt ended without a result; no ``worker`` where none did anything for it."""
 
     id: str
     error: ErrorInfo
     calls: tuple[ModelCall, ...]
-    worker: Worker
+    worker: Worker | None
 
 
 Report = Delta | Done | Failed
@@ -131,11 +135,16 @@ class Performer:
     """
 
     def __init__(
-        self, nodes: NodeSet, open_source: OpenSource, close: Callable[[], Awaitable[None]]
+        self,
+        nodes: NodeSet,
+        open_source: OpenSource,
+        close: Callable[[], Awaitable[None]],
+        blobs: Blobs | None = None,
     ) -> None:
         self._nodes = nodes
         self._open_source = open_source
         self._close = close
+        self._blobs = blobs
 
     async def perform(
         self, attempt: Attempt, on_text: Callable[[str], None], pool: str = "", host: str = ""
@@ -156,7 +165,8 @@ class Performer:
             )
         else:
             worker = _worker(began, pool, host)
-            return Done(attempt.id, result.result, result.delta, tuple(context.calls), worker)
+            calls, blobs = tuple(context.calls), tuple(context.blobs)
+            return Done(attempt.id, result.result, result.delta, calls, worker, blobs)
         return Failed(attempt.id, failure, tuple(context.calls), _worker(began, pool, host))
 
     async def _run(self, attempt: Attempt, context: StepContext) -> StepResult:
@@ -197,11 +207,14 @@ class Performer:
             epoch=attempt.epoch,
             open_source=open_source,
             emit=on_text,
+            keep=self._blobs,
         )
 
     async def close(self) -> None:
-        """Close every open source."""
+        """Close every open source, and the place of blobs."""
         await self._close()
+        if self._blobs is not None:
+            await self._blobs.close()
 
 
 def describe(error: StepError) -> ErrorInfo:
@@ -218,7 +231,7 @@ def describe(error: StepError) -> ErrorInfo:
 def _as_json(attempt: Attempt, result: StepResult) -> StepResult:
     """The result as the journal will give it back; what is not JSON is refused where it was made."""
     try:
-        value, delta = plain((result.result, result.delta))
+        value, delta = plain([result.result, result.delta])
     except ValueError as error:
         raise NodeFailed(
             f"Node {attempt.node.id!r} gave a result that is not JSON: {error}"
@@ -229,6 +242,12 @@ def _as_json(attempt: Attempt, result: StepResult) -> StepResult:
 def plain(value: Json) -> Json:
     """A copy of a value, made of what JSON knows. Raises ValueError: NaN, dates, text that is not
     Unicode, values that hold themselves or nest too deeply."""
+    try:
+        copy = msgspec.json.decode(msgspec.json.encode(value))
+        if copy == value:  # what is not JSON differs from what it becomes there
+            return copy
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass  # the error of the check that follows says more
     try:
         json.dumps(value, allow_nan=False)
         return msgspec.json.decode(msgspec.json.encode(value))

@@ -115,6 +115,8 @@ def _complete(turn: Turn, happening: hp.Finished, generation: int, begins: bool)
             started_at=turn.at if happening.inline and begins else None,
             counted=turn.state.released.get(node, ()),
             stop=happening.stop,
+            blobs=happening.blobs,
+            cached=happening.cached,
         )
     )
 

@@ -60,6 +60,38 @@ class Worker(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float = 0.0
 
 
+class Blob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Content that lies in the blob store: SHA-256 (hexadecimal), size (bytes) and media type."""
+
+    sha256: str
+    size: int
+    mime_type: str = "application/octet-stream"
+
+    @property
+    def uri(self) -> str:
+        """Its address, the same wherever it lies."""
+        return f"blob:sha256:{self.sha256}"
+
+    def as_json(self) -> dict[str, Json]:
+        """As a step's result shows it: ``{uri, mime_type, size, sha256}``."""
+        return {
+            "uri": self.uri,
+            "mime_type": self.mime_type,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+
+
+class Cached(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a result came from that was not worked for: the execution that did it, when it was kept
+    (seconds since the epoch), and the ``tokens`` and ``cost`` (US dollars) that it took then."""
+
+    execution_id: str
+    at: float
+    tokens: int = 0
+    cost: float = 0.0
+
+
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step error as data. ``after``: seconds the other side asked us to wait."""
 
@@ -172,6 +204,8 @@ class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
     ``started_at`` and ``counted`` (as in step.started) are set for steps that run inside the
     coordinator, which have no step.started. ``stop``: this item of a map step met its ``until``.
     ``reused_from``: the execution that did the step, where a fork took it over; nothing is billed again.
+    ``blobs``: content that the result refers to; it stays for as long as the execution.
+    ``cached``: the result is an earlier one of the same content; nobody was called for it.
     """
 
     result: Json = None
@@ -183,6 +217,8 @@ class StepCompleted(_StepBase, frozen=True, kw_only=True, tag="step.completed"):
     counted: tuple[int, ...] = ()
     stop: bool = False
     reused_from: str = ""
+    blobs: tuple[Blob, ...] = ()
+    cached: Cached | None = None
 
 
 class StepFailed(_StepBase, frozen=True, kw_only=True, tag="step.failed"):

@@ -231,6 +231,7 @@ def _step_completed(state: ExecutionState, event: ev.StepCompleted) -> None:
         step.started_at = event.started_at
     step.result = event.result
     step.delta = event.delta
+    step.cached = event.cached
     _bill(state, step, event.calls)
     step.worker = event.worker
     step.error = None

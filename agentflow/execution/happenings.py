@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentflow.execution.events import ErrorInfo, Event, ModelCall, Worker
+from agentflow.execution.events import Blob, Cached, ErrorInfo, Event, ModelCall, Worker
 
 Json = Any
 
@@ -32,7 +32,7 @@ class Accepted(_Happening, frozen=True, kw_only=True):
 
 class Finished(_Happening, frozen=True, kw_only=True):
     """An attempt has a result. ``inline`` when it ran inside the coordinator. ``stop``: this item of a
-    map step met the ``until`` of the node."""
+    map step met the ``until`` of the node. ``cached`` as in step.completed."""
 
     step: str
     attempt: int = 1
@@ -44,6 +44,8 @@ class Finished(_Happening, frozen=True, kw_only=True):
     worker: Worker | None = None
     inline: bool = False
     stop: bool = False
+    blobs: tuple[Blob, ...] = ()
+    cached: Cached | None = None
 
 
 class Broke(_Happening, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from agentflow.execution.events import Event
+from agentflow.execution.events import Blob, Event
 
 Json = Any
 
@@ -69,6 +69,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     steps: tuple[dict[str, Json], ...] = ()
     """Rows of the ``steps`` projection."""
+    blobs: tuple[Blob, ...] = ()
+    """Content that results refer to of which no event was written."""
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):

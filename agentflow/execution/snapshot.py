@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from agentflow.errors import StoreError
-from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+from agentflow.execution.events import Cached, ErrorInfo, ModelCall, Worker
 from agentflow.execution.keys import map_key_of
 from agentflow.execution.state import ExecutionState, Items, Step
 from agentflow.plan.plan import Plan
@@ -52,6 +52,7 @@ class StepLine(msgspec.Struct, frozen=True, array_like=True):
     error: ErrorInfo | None
     met: bool
     worker: Worker | None
+    cached: Cached | None
     iterations: tuple[int, ...]
     index: int | None
     ordinal: int
@@ -206,6 +207,7 @@ def _step(state: ExecutionState, row: StepLine) -> Step:
     step.due_at, step.ended_at = row.due_at, row.ended_at
     step.result, step.delta, step.calls = row.result, row.delta, row.calls
     step.error, step.met, step.worker = row.error, row.met, row.worker
+    step.cached = row.cached
     step.iterations, step.index, step.ordinal = row.iterations, row.index, row.ordinal
     step.past = int(row.past, 16)
     state.steps[step.key] = step

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentflow.execution.events import ErrorInfo, ModelCall, Worker
+from agentflow.execution.events import Cached, ErrorInfo, ModelCall, Worker
 from agentflow.execution.keys import step_key
 from agentflow.plan.plan import Plan, PlanNode
 
@@ -33,6 +33,7 @@ class Step:
 
     __slots__ = (
         "attempt",
+        "cached",
         "calls",
         "delta",
         "due_at",
@@ -71,6 +72,7 @@ class Step:
         self.result: Json = None
         self.delta: dict[str, Json] = {}
         self.calls: list[ModelCall] = []
+        self.cached: Cached | None = None
         self.error: ErrorInfo | None = None
         self.met = False
         self.worker: Worker | None = None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from agentflow.flow.waits import Resumed
     from agentflow.plan.plan import Plan
     from agentflow.spec.check import Checked
+    from agentflow.store.blobs_reading import BlobReader
     from agentflow.store.notices import Outcomes
     from agentflow.store.pool import Pool
     from agentflow.store.sealing import Sealer
@@ -63,11 +64,12 @@ class Flow:
         door: Door,
         outcomes: Outcomes,
         sealer: Sealer,
+        blobs: BlobReader,
         closers: Sequence[Callable[[], Any]],
     ) -> None:
         from agentflow.engine.plans import Plans
 
-        self.settings = settings
+        self.settings, self.blobs = settings, blobs
         self._pool = pool
         self._door = door
         self._outcomes = outcomes

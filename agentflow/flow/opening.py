@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentflow.engine.workers import Performer, Workers
     from agentflow.execution.listener import Listener
     from agentflow.nodes.base import NodeSet
+    from agentflow.nodes.blobs import Blobs
     from agentflow.sources.base import Source
     from agentflow.sources.connections import Connections, Opener, SourceSpec
     from agentflow.store.blobs import BlobStore
@@ -43,6 +44,7 @@ async def open_database(settings: Settings) -> tuple[str, list[Any]]:
 
 async def open_flow(settings: Settings, door: Door) -> Flow:
     """A Flow over coordinators that live elsewhere. Raises ConfigError, StoreUnavailable."""
+    from agentflow.store.blobs_reading import BlobReader
     from agentflow.store.keys import ensure_bootstrap_key
     from agentflow.store.notices import Outcomes
     from agentflow.store.pool import open_pool
@@ -52,8 +54,10 @@ async def open_flow(settings: Settings, door: Door) -> Flow:
     pool = await open_pool(dsn)
     await ensure_bootstrap_key(pool, bootstrap_key(settings))
     outcomes = Outcomes(dsn)
-    sealer = Sealer(pool, await open_blobs(settings, pool))
-    return Flow(settings, pool, door, outcomes, sealer, [outcomes.close, pool.close, *closers])
+    store = await open_blobs(settings, pool)
+    sealer, reader = Sealer(pool, store), BlobReader(pool, store)
+    closing = [outcomes.close, pool.close, *closers]
+    return Flow(settings, pool, door, outcomes, sealer, reader, closing)
 
 
 async def open_blobs(settings: Settings, pool: Pool) -> BlobStore:
@@ -82,6 +86,7 @@ async def open_coordinator(
     """One coordinator's engine, entered and claiming. Raises ConfigError, StoreUnavailable."""
     from agentflow.engine.engine import Engine
     from agentflow.engine.lease import LeaseKeeper
+    from agentflow.store.cached_results import CachedResults
     from agentflow.store.commands import listen
     from agentflow.store.journal import PostgresJournal
     from agentflow.store.leases import heartbeat
@@ -108,9 +113,10 @@ async def open_coordinator(
         for closer in closers:
             await asyncio.to_thread(closer)
 
+    sealer = Sealer(pool, blobs)
     engine = Engine(
         coordinator_id,
-        journal=PostgresJournal(pool, coordinator_id, settings.lease_s, Sealer(pool, blobs)),
+        journal=PostgresJournal(pool, coordinator_id, settings.lease_s, sealer),
         lease=LeaseKeeper(
             heartbeat(dsn, coordinator_id, settings.lease_s),
             lease_s=settings.lease_s,
@@ -119,6 +125,7 @@ async def open_coordinator(
         ),
         workers=workers,
         nodes=open_nodes(),
+        results=CachedResults(pool, sealer),
         listeners=listeners,
         on_close=close,
     )
@@ -139,6 +146,7 @@ def open_nodes(connections: Connections | None = None) -> NodeSet:
     from agentflow.nodes.db import DbNode
     from agentflow.nodes.http import HttpNode
     from agentflow.nodes.human import HumanNode
+    from agentflow.nodes.image import ImageNode
     from agentflow.nodes.input import InputNode
     from agentflow.nodes.llm import LlmNode
     from agentflow.nodes.router import RouterNode
@@ -152,6 +160,7 @@ def open_nodes(connections: Connections | None = None) -> NodeSet:
             "input": InputNode(),
             "router": RouterNode(),
             "llm": LlmNode(),
+            "image": ImageNode(),
             "http": HttpNode(connections.open),
             "db": DbNode(),
             "aggregator": AggregatorNode(),
@@ -166,7 +175,37 @@ def open_performer(settings: Settings) -> Performer:
     from agentflow.engine.workers import Performer
 
     connections = open_connections(settings)
-    return Performer(open_nodes(connections), connections.open, connections.close)
+    return Performer(
+        open_nodes(connections), connections.open, connections.close, worker_blobs(settings)
+    )
+
+
+def worker_blobs(settings: Settings) -> Blobs:
+    """Where the steps of a worker process keep content; opened when the first of them does."""
+    from agentflow.store.blobs_writing import Place, WorkerBlobs
+    from agentflow.store.pool import open_pool
+
+    async def open_place() -> Place:
+        dsn, closers = settings.database_url, []
+        if dsn is None:
+            from agentflow.store.embedded import join
+
+            embedded = await asyncio.to_thread(join, settings.data_dir)
+            dsn, closers = embedded.dsn, [embedded.close]
+        pool = await open_pool(dsn, max_size=2)
+
+        async def close() -> None:
+            await pool.close()
+            for closer in closers:
+                await asyncio.to_thread(closer)
+
+        try:
+            return Place(pool, await open_blobs(settings, pool), close)
+        except BaseException:
+            await close()
+            raise
+
+    return WorkerBlobs(open_place)
 
 
 def open_connections(settings: Settings) -> Connections:
@@ -183,15 +222,19 @@ def _openers(settings: Settings) -> Mapping[str, Opener]:
     from agentflow.sources.guarded import guarded
     from agentflow.sources.guarded_calls import guarded_database, guarded_service
     from agentflow.sources.hosted import hosted_openers
+    from agentflow.sources.replies import Replies
     from agentflow.spec.environment import allowed
 
     policy = Policy(settings.egress_allow)
     credentials = Credentials(os.environ, lambda name: allowed(name, settings.source_env))
+    replies = Replies()
 
     def service(source: SourceSpec) -> Awaitable[Source]:
         from agentflow.sources.api import open_api
 
-        return open_api(source.id, source.config, policy=policy, credentials=credentials)
+        return open_api(
+            source.id, source.config, policy=policy, credentials=credentials, replies=replies
+        )
 
     def database(source: SourceSpec) -> Awaitable[Source]:
         from agentflow.sources.sqlserver import open_database

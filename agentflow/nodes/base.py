@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
 from typing_extensions import TypeIs
 
 from agentflow.errors import NotSupported, SourceNotFound
-from agentflow.execution.events import ModelCall
+from agentflow.execution.events import Blob, ModelCall
 from agentflow.execution.keys import idempotency_key
+from agentflow.nodes.blobs import Blobs, StepBlob, read_blob, step_blob
 from agentflow.plan.plan import Field, PlanNode, PlanSource
 from agentflow.sources.base import Source
 
@@ -47,6 +49,7 @@ class StepContext:
         deadline: float | None = None,
         open_source: Callable[[str], Awaitable[Source]] | None = None,
         emit: Callable[[str], None] | None = None,
+        keep: Blobs | None = None,
     ) -> None:
         self.node = node
         self.options = node.options
@@ -60,8 +63,10 @@ class StepContext:
         self.epoch = epoch
         self.deadline = deadline
         self.calls: list[ModelCall] = []
+        self.blobs: list[Blob] = []
         self._open_source = open_source
         self._emit = emit
+        self._keep = keep
 
     def key(self, call_index: int = 0) -> str:
         """The idempotency key of the step's call with this index: the same in every attempt."""
@@ -77,6 +82,15 @@ class StepContext:
     def record(self, call: ModelCall) -> None:
         """Keep what a call used and cost, whatever becomes of the attempt."""
         self.calls.append(call)
+
+    def blob(self, mime_type: str) -> AbstractAsyncContextManager[StepBlob]:
+        """Content too large for the journal, written piece by piece; once kept it is named with the
+        step's result. Nothing is left where the block ends before. Raises StepError."""
+        return step_blob(self._keep, self.tenant, mime_type, self.blobs)
+
+    async def read(self, uri: str, limit: int) -> bytes:
+        """The content of a blob of the tenant's, named by its address. Raises StepError."""
+        return await read_blob(self._keep, self.tenant, uri, limit)
 
     async def source(self, source_id: str) -> Source:
         """The open connection of this id. Raises SourceNotFound, MissingCredential."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from agentflow.errors import StepError
 from agentflow.execution.events import ModelCall, Usage
 from agentflow.nodes.base import StepContext
-from agentflow.sources.base import BilledError, Message, ModelReply, ModelRequest, ModelSource
+from agentflow.sources.base import Billed, BilledError, Message, ModelReply, ModelRequest
 from agentflow.sources.jsontext import read_json
 from agentflow.spec.jsonschema import compile_schema
 from agentflow.spec.templates import compact
@@ -22,14 +22,29 @@ Fitting = Callable[[str], tuple[Json, list[str]]]
 """A reply's text -> what it says as data, and what about it does not fit."""
 
 
+Request = TypeVar("Request", bound=msgspec.Struct, contravariant=True)
+"""What a model is asked for; it takes an ``idempotency_key`` and an ``attempt``."""
+Reply = TypeVar("Reply", bound=Billed, covariant=True)
+
+
+class AnyModel(Protocol[Request, Reply]):
+    """A source of texts or of pictures."""
+
+    async def generate(
+        self, request: Request, on_text: Callable[[str], None] | None = None
+    ) -> Reply:
+        """Call the model once. Raises StepError, BilledError."""
+        ...
+
+
 async def call(
     context: StepContext,
     source_id: str,
-    source: ModelSource,
-    request: ModelRequest,
+    source: AnyModel[Request, Reply],
+    request: Request,
     index: int = 0,
     on_text: Callable[[str], None] | None = None,
-) -> ModelReply:
+) -> Reply:
     """One call, recorded whatever becomes of it. ``index`` counts the step's calls. Raises StepError."""
     keyed = msgspec.structs.replace(
         request, idempotency_key=context.key(index), attempt=context.attempt
@@ -100,7 +115,7 @@ def encodable(value: Json) -> Json:
     return value
 
 
-def _billing(source_id: str, reply: ModelReply, error: str = "") -> ModelCall:
+def _billing(source_id: str, reply: Billed, error: str = "") -> ModelCall:
     usage = Usage(
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,

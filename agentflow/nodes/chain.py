@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
 
 from agentflow.errors import ProviderRateLimited, StepError
 from agentflow.nodes.base import StepContext
-from agentflow.nodes.calls import call, record_failure
-from agentflow.sources.base import ModelReply, ModelRequest, ModelSource
+from agentflow.nodes.calls import AnyModel, call, record_failure
+from agentflow.sources.base import Billed, ModelReply
 
 Json = Any
 OnText = Callable[[str], None]
+Request = TypeVar("Request", bound=msgspec.Struct)
+Reply = TypeVar("Reply", bound=Billed)
 _log = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
 """The longest wait, in seconds, that a rate-limited source may ask for before the chain moves on."""
 
 
-class Chain:
+class Chain(Generic[Request, Reply]):
     """The sources of one attempt of a step, in the order of the spec. ``fallback_on``: the types of
     error on which the next one is asked. ``race``: all are asked at once, the first answer counts."""
 
@@ -43,7 +47,7 @@ class Chain:
         self._rounds = 0
         self._serving = 0
 
-    async def ask(self, request: ModelRequest, on_text: OnText | None = None) -> ModelReply:
+    async def ask(self, request: Request, on_text: OnText | None = None) -> Reply:
         """The answer of the first source that gives one; every call is recorded. A later round begins
         with the source that answered. What a failed source had said of its answer cannot be taken back
         from whoever listens, so ``on_text`` hears no other one then; a race is heard when it is won.
@@ -81,12 +85,12 @@ class Chain:
     async def _patiently(
         self,
         place: int,
-        request: ModelRequest,
+        request: Request,
         index: int,
         on_text: OnText | None,
         *,
         is_last: bool,
-    ) -> ModelReply:
+    ) -> Reply:
         """One source's answer; asked once more after a wait that is short enough to sit out."""
         try:
             return await self._one(place, request, index, on_text)
@@ -96,20 +100,18 @@ class Chain:
             await asyncio.sleep(error.after)
         return await self._one(place, request, index, on_text)
 
-    async def _one(
-        self, place: int, request: ModelRequest, index: int, on_text: OnText | None
-    ) -> ModelReply:
+    async def _one(self, place: int, request: Request, index: int, on_text: OnText | None) -> Reply:
         source_id = self._sources[place]
         recorded = len(self._context.calls)
         try:
-            source = cast(ModelSource, await self._context.source(source_id))
+            source = cast("AnyModel[Request, Reply]", await self._context.source(source_id))
             return await call(self._context, source_id, source, request, index, on_text)
         except StepError as error:
             if len(self._sources) > 1:
                 record_failure(self._context, source_id, error.type, since=recorded)
             raise
 
-    async def _raced(self, request: ModelRequest, first: int, on_text: OnText | None) -> ModelReply:
+    async def _raced(self, request: Request, first: int, on_text: OnText | None) -> Reply:
         """The first answer; the other calls are cancelled, and recorded as that."""
         tasks = {
             asyncio.create_task(self._one(place, request, first + place, None)): source_id
@@ -127,7 +129,7 @@ class Chain:
                         failures.append((tasks[task], error))
                         continue
                     if on_text is not None:
-                        on_text(reply.text)
+                        on_text(cast(ModelReply, reply).text)
                     return reply
         finally:
             for task in pending:

@@ -43,7 +43,7 @@ class HttpNode:
 
     async def run(self, context: StepContext) -> StepResult:
         """``{status_code, data, headers, success, url}``, with ``pages`` and ``truncated`` where the
-        node pages. Raises StepError."""
+        node pages, and ``cached`` where every reply was kept from an earlier request. Raises StepError."""
         options = context.options
         source = await self._source(context)
         request = prepared(context)
@@ -53,7 +53,7 @@ class HttpNode:
         else:
             reply = await _send(context, source, request, request.url(), 0)
             data = await _beside(len(reply.body), _read, context, reply)
-            extra = {}
+            extra = {"cached": True} if reply.cached else {}
         result = {
             "status_code": reply.status,
             "data": data,
@@ -127,10 +127,12 @@ async def _paged(
     how, parse = context.options["paginate"], context.options["parse"]
     items: list[Json] = []
     size, index, url = 0, 0, _first(request, how)
+    cached = True
     seen: set[str] = set()
     while True:
         seen.add(url)
         reply = await _page(context, source, request, url, index)
+        cached = cached and reply.cached
         size += len(reply.body)
         if size > MOST_BYTES:
             raise ProviderRejected(f"The pages of {reply.where} exceed {MOST_BYTES} bytes")
@@ -143,7 +145,8 @@ async def _paged(
             raise ProviderRejected(f"The pages of {reply.where} lead back to one that was read")
         if following is None or index >= how["max_pages"]:
             wanted = await _beside(size, _wanted, context, items)
-            return reply, wanted, {"pages": index, "truncated": following is not None}
+            told = {"pages": index, "truncated": following is not None}
+            return reply, wanted, {**told, "cached": True} if cached else told
         url = following
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,8 @@ from agentflow.nodes.calls import encodable, fit, structured
 from agentflow.nodes.chain import Chain
 from agentflow.nodes.names import declared_names
 from agentflow.sources.base import Message, ModelReply, ModelRequest
+from agentflow.sources.images_bytes import media_type_of
+from agentflow.sources.pictures import MOST_BYTES, MOST_TOGETHER
 from agentflow.spec.kinds.base import named_source
 from agentflow.spec.templates import (
     Embedded,
@@ -44,8 +48,10 @@ class LlmNode:
         """
         options = context.options
         sources = named_source(options)
-        chain = Chain(context, sources, options["fallback_on"], race=options["race"])
-        request = _request(context)
+        chain: Chain[ModelRequest, ModelReply] = Chain(
+            context, sources, options["fallback_on"], race=options["race"]
+        )
+        request = await _request(context)
         on_text = context.emit if context.options["stream"] else None
         schema = context.options.get("response_schema")
         if schema is None:
@@ -63,12 +69,12 @@ class LlmNode:
         return _result(context, reply, data, {"data": data})
 
 
-def _request(context: StepContext) -> ModelRequest:
+async def _request(context: StepContext) -> ModelRequest:
     options = context.options
     stop = options.get("stop") or ()
     sampling: dict[str, Json] = {name: options.get(name) for name in _SAMPLING}
     return ModelRequest(
-        messages=_messages(context),
+        messages=await _messages(context),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         response_schema=options.get("response_schema"),
         idempotency_key=context.key(),
@@ -76,7 +82,7 @@ def _request(context: StepContext) -> ModelRequest:
     )
 
 
-def _messages(context: StepContext) -> tuple[Message, ...]:
+async def _messages(context: StepContext) -> tuple[Message, ...]:
     """The chat: the system prompt, then ``messages`` or the prompt. Raises InvalidInput."""
     options = context.options
     missing: list[str] = []
@@ -91,24 +97,44 @@ def _messages(context: StepContext) -> tuple[Message, ...]:
         chat += _given_messages(context, missing)
     for name in missing:
         _log.warning("Node %r: the template names {%s}, which is absent", context.node.id, name)
-    chat = _with_pictures(chat, _pictures(context))
+    chat = _with_pictures(chat, await _pictures(context))
     return tuple(Message(turn.role, encodable(turn.content)) for turn in chat)
 
 
-def _pictures(context: StepContext) -> list[Json]:
-    """The parts of ``images``. Raises InvalidInput."""
+async def _pictures(context: StepContext) -> list[Json]:
+    """The parts of ``images``; those of blobs are read here. Raises InvalidInput, ConnectionFailed."""
     images = context.options["images"]
     if not images:
         return []
     given = resolve_values(images, context.view, declared_names(context))
     if not isinstance(given, list):
-        raise InvalidInput("images must be a list of addresses")
+        raise InvalidInput("images must be a list of addresses and blobs")
+    room = MOST_TOGETHER
+    found = []
     for image in given:
-        if not isinstance(image, str) or not image.lower().startswith(("http:", "https:", "data:")):
-            raise InvalidInput(
-                "An image must be an http address or a data URL; blobs cannot be read yet"
-            )
-    return [{"type": "image_url", "image_url": {"url": image}} for image in given]
+        url = _address_of(image)
+        if url.startswith("blob:"):
+            content = await context.read(url, min(room, MOST_BYTES))
+            room -= len(content)
+            kind = media_type_of(content)
+            if kind is None:
+                raise InvalidInput(f"{url} is no picture: PNG, JPEG, GIF and WebP are understood")
+            url = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        found.append({"type": "image_url", "image_url": {"url": url}})
+    return found
+
+
+def _address_of(image: Json) -> str:
+    """The address of an image: itself, or that of a blob, or of the result of an image node. Raises
+    InvalidInput."""
+    if isinstance(image, Mapping):
+        blob = image.get("blob", image)
+        image = (blob.get("uri") if isinstance(blob, Mapping) else None) or image.get("url")
+    if not isinstance(image, str) or not re.match(r"(https?|data|blob):", image, re.IGNORECASE):
+        raise InvalidInput(
+            "An image must be an http address, a data URL, a blob or the result of an image node"
+        )
+    return image
 
 
 def _with_pictures(chat: list[Message], pictures: list[Json]) -> list[Message]:

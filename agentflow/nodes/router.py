@@ -13,7 +13,7 @@ from agentflow.nodes.base import StepContext, StepResult
 from agentflow.nodes.calls import encodable, fit, structured
 from agentflow.nodes.chain import Chain
 from agentflow.nodes.names import declared_names
-from agentflow.sources.base import Message, ModelRequest
+from agentflow.sources.base import Message, ModelReply, ModelRequest
 from agentflow.spec.expressions import compile_expression
 from agentflow.spec.kinds.base import named_source
 from agentflow.spec.kinds.llm import FALLBACK_ON
@@ -88,7 +88,9 @@ class RouterNode:
         return _result(context, intent if matched else None, matched, **extra)
 
     async def _ask_model(self, context: StepContext) -> tuple[Json, dict[str, Json]]:
-        chain = Chain(context, named_source(context.options), FALLBACK_ON)
+        chain: Chain[ModelRequest, ModelReply] = Chain(
+            context, named_source(context.options), FALLBACK_ON
+        )
         request = _request(context)
         intents = tuple(_described(context))
         _, intent, _ = await structured(

@@ -9,6 +9,7 @@ import msgspec
 
 from agentflow.plan.plan import (
     END,
+    Cache,
     Field,
     Plan,
     PlanEdge,
@@ -23,10 +24,11 @@ from agentflow.plan.topology import Topology
 from agentflow.plan.unsupported import unsupported_features
 from agentflow.spec.expressions import is_bare_name
 from agentflow.spec.gotos import goto_targets
-from agentflow.spec.kinds.base import NodeKind
+from agentflow.spec.kinds.base import NodeKind, Text
 from agentflow.spec.kinds.catalogue import node_kind
 from agentflow.spec.kinds.sources import CONFIGS, provider_of
 from agentflow.spec.normal import content_hash
+from agentflow.spec.reads import NOT_FIELDS, declared_names, uses
 from agentflow.spec.rules.options import options_of
 from agentflow.spec.state import StateField, fields_of
 
@@ -76,6 +78,7 @@ def compile_plan(normalized: dict[str, Json]) -> Plan:
     ]
     reads = Reader(texts, writes, fields, edges, topology, ids, certain).reads()
     branches, races = _branches(joins, topology)
+    names = declared_names(fields.values())
     nodes = tuple(
         _node(
             index,
@@ -87,6 +90,7 @@ def compile_plan(normalized: dict[str, Json]) -> Plan:
             needed=joins[index][1],
             branch=branches.get(index, ()),
             races=tuple(races.get(index, ())),
+            cache=_cache(work, texts[index], names),
         )
         for index, work in enumerate(works)
     )
@@ -252,6 +256,24 @@ def _node(
         place=topology.place(index),
         **decided,
     )
+
+
+def _cache(work: _Work, texts: Sequence[Text], names: Mapping[str, str]) -> Cache | None:
+    """What the node's author said about reuse, and what decides whether a result fits; work that is
+    done inside the coordinator is done anew."""
+    given = work.spec.get("cache")
+    if not given or _placement(work.spec, work.kind, work.source) == "inline":
+        return None
+    paths: set[tuple[str, ...]] = set()
+    for text in texts:
+        for use in uses(text, names):
+            if not use.expression or use.path[0] != "state":
+                paths.add(use.path)
+            elif len(use.path) > 1:
+                paths.add(use.path[1:])
+            else:
+                paths |= {(name,) for name in names if name not in NOT_FIELDS}
+    return Cache(float(given["ttl_s"]), tuple(sorted(paths)))
 
 
 def _policy(work: _Work, settings: dict[str, Json], gotos: Mapping[str, str]) -> str:

@@ -84,6 +84,14 @@ class Read(msgspec.Struct, frozen=True):
     writers: tuple[int, ...] = ()
 
 
+class Cache(msgspec.Struct, frozen=True):
+    """That the results of a node may be reused for ``ttl_s`` seconds. ``paths``: the paths of its view
+    that its templates and expressions read, sorted; conditions of its edges play no part."""
+
+    ttl_s: float
+    paths: tuple[tuple[str, ...], ...] = ()
+
+
 class PlanNode(msgspec.Struct, frozen=True):
     """A node, ready to be executed.
 
@@ -96,7 +104,8 @@ class PlanNode(msgspec.Struct, frozen=True):
     some incoming edge is an error edge.
     ``loops``: the loops around it, outermost first; ``place``: the rank of each of their entries, then
     its own. ``branch``: of a first_success join, the nodes that lead only to it; ``races``: the
-    first_success joins to whose branches this node belongs.
+    first_success joins to whose branches this node belongs. ``cache``: of nodes that leave the
+    coordinator, as far as their author asked for it.
     """
 
     index: int
@@ -123,6 +132,7 @@ class PlanNode(msgspec.Struct, frozen=True):
     place: tuple[int, ...] = ()
     branch: tuple[int, ...] = ()
     races: tuple[int, ...] = ()
+    cache: Cache | None = None
 
 
 class Field(msgspec.Struct, frozen=True):

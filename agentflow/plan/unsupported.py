@@ -50,8 +50,6 @@ def _of_node(spec: dict[str, Json], node: PlanNode) -> Iterator[str]:
         return
     for feature in kind.unsupported(node.options):
         yield f"Node {node.id!r}: {feature} cannot be executed yet"
-    if spec.get("cache"):
-        yield f"Node {node.id!r}: 'cache' cannot be executed yet"
 
 
 def _of_sources(node: PlanNode, sources: dict[str, PlanSource]) -> Iterator[str]:
@@ -64,7 +62,12 @@ def _of_sources(node: PlanNode, sources: dict[str, PlanSource]) -> Iterator[str]
             yield f"Node {node.id!r}: the stored source {name!r} cannot be used yet"
             continue
         subject = f"Source {source.id!r}"
-        if (source.provider or source.kind) not in EXECUTABLE:
+        if source.kind == "image" and source.provider == "local":
+            yield (
+                f"{subject}: no model that makes pictures comes along; use provider openai-compatible "
+                "with the base_url of a server of yours, or a hosted one"
+            )
+        elif (source.provider or source.kind) not in EXECUTABLE:
             yield f"{subject}: provider {source.provider!r} cannot be called yet"
         elif source.provider == "vllm" and not source.config.get("base_url"):
             yield f"{subject}: provider 'vllm' without base_url cannot be deployed yet"

@@ -7,29 +7,21 @@ version before it, which does. There are no seeds and no penalties: they are lef
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anthropic
 
-from agentflow import egress
 from agentflow.addresses import Policy
-from agentflow.errors import (
-    CallTimeout,
-    MissingCredential,
-    ProviderRejected,
-    ProviderUnavailable,
-    StepError,
-)
+from agentflow.errors import ProviderUnavailable, StepError
 from agentflow.sources import pictures
-from agentflow.sources.answer import Answer, Counts, OnText, counted, not_a_stream, stated_id
-from agentflow.sources.base import Message, ModelReply, ModelRequest
+from agentflow.sources.answer import Answer, Counts, OnText, counted, stated_id
+from agentflow.sources.base import Message, ModelRequest
 from agentflow.sources.chat import is_closed
 from agentflow.sources.credentials import Credentials, masked
-from agentflow.sources.parameters import Parameters, parameters
+from agentflow.sources.model import HostedModel, read_object
+from agentflow.sources.parameters import Parameters
 from agentflow.sources.refusals import lost_connection, refusal, said
 from agentflow.sources.text import well_formed
 from agentflow.spec.templates import compact
@@ -39,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 VERSION_WITH_SAMPLING = "2023-06-01"
-LONGEST_CALL_S = 3600.0
 _REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -59,38 +50,40 @@ _STATUS_OF = {
 
 
 async def open_anthropic(
-    source_id: str, config: Mapping[str, Json], *, policy: Policy, credentials: Credentials
+    source_id: str,
+    provider: str,
+    config: Mapping[str, Json],
+    *,
+    policy: Policy,
+    credentials: Credentials,
 ) -> AnthropicSource:
     """A connection to a model. No call is made and no credential is read yet.
 
     Raises ProviderRejected.
     """
     base_url = str(config.get("base_url") or ANTHROPIC_URL)
-    egress.check_url(base_url)
-    return AnthropicSource(source_id, config, base_url, policy, credentials)
+    return AnthropicSource(
+        source_id,
+        provider,
+        config,
+        base_url=base_url,
+        own_address=base_url == ANTHROPIC_URL,
+        policy=policy,
+        credentials=credentials,
+    )
 
 
-class AnthropicSource:
+class AnthropicSource(HostedModel):
     """One model; its connections are shared by every call."""
 
-    def __init__(
-        self,
-        source_id: str,
-        config: Mapping[str, Json],
-        base_url: str,
-        policy: Policy,
-        credentials: Credentials,
-    ) -> None:
-        self._id = source_id
-        self._config = config
-        self._base_url = base_url
-        self._policy = policy
-        self._credentials = credentials
+    sdk_error = anthropic.APIError
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._told = False
-        self._http = egress.client(policy, LONGEST_CALL_S)
         self._client = anthropic.AsyncAnthropic(
             api_key="unset",
-            base_url=base_url,
+            base_url=self._base_url,
             max_retries=0,
             open_telemetry=False,
             http_client=self._http,
@@ -98,43 +91,10 @@ class AnthropicSource:
         # The SDK reads these from the environment; only what the source names may be sent.
         self._client._custom_headers = {}
 
-    async def generate(self, request: ModelRequest, on_text: OnText | None = None) -> ModelReply:
-        """Call the model once; with ``on_text`` as a stream.
-
-        Raises StepError; BilledError when the call failed after the model had begun to answer.
-        """
-        chosen = parameters(request, self._config)
-        headers, secrets = self._headers(chosen)
-        self._tell(chosen)
-        price, own = self._config.get("price"), self._base_url == ANTHROPIC_URL
-        answer = Answer("anthropic", self._base_url, price, request, chosen, own_address=own)
-        try:
-            async with asyncio.timeout(chosen.timeout_s):
-                messages = await pictures.embedded(request.messages, self._policy)
-                body = _body(request, chosen, messages)
-                body |= {"extra_headers": headers, "timeout": chosen.timeout_s}
-                if on_text is None:
-                    return await self._whole(answer, body)
-                return await self._stream(answer, body, on_text)
-        except TimeoutError:
-            message = f"{answer.where} did not answer within {chosen.timeout_s:g} s"
-            raise answer.billed(CallTimeout(message)) from None
-        except anthropic.APIError as error:
-            raise answer.billed(self._mapped(error, answer, secrets)) from None
-        except StepError as error:
-            raise answer.billed(error) from None
-
-    async def _whole(self, answer: Answer, body: dict[str, Json]) -> ModelReply:
-        raw = await self._client.messages.with_raw_response.create(**body)
+    async def _whole(self, answer: Answer, call: dict[str, Json]) -> None:
+        raw = await self._client.messages.with_raw_response.create(**call)
         answer.request_id = stated_id(raw.headers, "request-id")
-        text = await raw.text()
-        try:
-            came = json.loads(text)
-        except ValueError:
-            came = None
-        if not isinstance(came, dict):
-            what = "not a message: " + masked(text, (), 80) if text.strip() else "nothing"
-            raise ProviderUnavailable(f"{answer.where} answered 200 with {what}")
+        came = read_object(answer.where, await raw.text())
         _begin(answer, came)
         blocks = came.get("content")
         if not isinstance(blocks, list) or not came.get("stop_reason"):
@@ -147,46 +107,37 @@ class AnthropicSource:
             elif block.get("type") == "tool_use":
                 answer.call(place, block.get("id"), block.get("name"), compact(block.get("input")))
         _finish(answer, came)
-        return answer.reply()
 
-    async def _stream(self, answer: Answer, body: dict[str, Json], on_text: OnText) -> ModelReply:
-        events = await self._client.messages.create(**body, stream=True)
-        answer.request_id = stated_id(events.response.headers, "request-id")
-        try:
-            async with events:
-                async for event in events:
-                    plain = event.to_dict(warnings=False) if hasattr(event, "to_dict") else event
-                    _take(answer, plain, on_text)
-        except ValueError as error:
-            raise ProviderUnavailable(
-                f"{answer.where} sent a stream that cannot be read, after {len(answer.text)} "
-                "characters"
-            ) from error
-        if not answer.finish_reason:
-            raise ProviderUnavailable(
-                f"The stream of {answer.where} ended before the reply was complete, "
-                f"after {len(answer.text)} characters{not_a_stream(events.response.headers)}"
-            )
-        answer.end(on_text)
-        return answer.reply()
+    async def _stream(self, answer: Answer, call: dict[str, Json], on_text: OnText) -> None:
+        events = await self._client.messages.create(**call, stream=True)
+        headers = events.response.headers
+        answer.request_id = stated_id(headers, "request-id")
+        await self._drain(answer, events, _take, on_text, headers)
 
-    def _headers(self, chosen: Parameters) -> tuple[dict[str, Json], tuple[str, ...]]:
-        """The headers of a call, and the secret values among them."""
+    def _headers(
+        self, request: ModelRequest, chosen: Parameters
+    ) -> tuple[dict[str, Json], tuple[str, ...]]:
         headers: dict[str, Json] = dict(self._config.get("headers") or {})
         if chosen.given & {"temperature", "top_p"}:
             headers["anthropic-version"] = VERSION_WITH_SAMPLING
-        key_name = self._config.get("api_key_env")
-        if key_name:
-            # Not among the call's own headers: the SDK writes those to its debug log.
-            self._client.api_key = self._credentials.value(key_name, self._id)
-            return headers, (self._client.api_key,)
-        if self._config.get("api_key_ref"):
-            raise MissingCredential(
-                f"Source {self._id!r} names a stored secret (api_key_ref), which this version cannot "
-                "read; name an environment variable (api_key_env) instead"
-            )
-        headers["Authorization"] = anthropic.Omit()
-        return headers, ()
+        key = self._secret("api_key")
+        if key is None:
+            headers["Authorization"] = anthropic.Omit()
+            return headers, ()
+        # Not among the call's own headers: the SDK writes those to its debug log.
+        self._client.api_key = key
+        return headers, (key,)
+
+    def _call(
+        self,
+        request: ModelRequest,
+        chosen: Parameters,
+        messages: Sequence[Message],
+        headers: dict[str, Json],
+    ) -> dict[str, Json]:
+        self._tell(chosen)
+        body = _body(request, chosen, messages)
+        return body | {"extra_headers": headers, "timeout": chosen.timeout_s}
 
     def _tell(self, chosen: Parameters) -> None:
         """Say once what of the options these models do not know."""
@@ -221,16 +172,14 @@ class AnthropicSource:
             credential=self._config.get("api_key_env"),
         )
 
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._http.aclose()
-
 
 def _body(
     request: ModelRequest, chosen: Parameters, messages: Sequence[Message]
 ) -> dict[str, Json]:
     """The parameters of the SDK's call. Raises ProviderRejected, InvalidInput."""
-    told = [_plain(message) for message in messages if message.role in ("system", "developer")]
+    told = [
+        pictures.words(message) for message in messages if message.role in ("system", "developer")
+    ]
     body: dict[str, Json] = {
         "model": chosen.model,
         "max_tokens": chosen.max_tokens,
@@ -284,19 +233,13 @@ def _choice(choice: str) -> dict[str, Json]:
     return {"type": "any"} if choice == "required" else {"type": "tool", "name": choice}
 
 
-def _plain(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "".join(str(part.get("text") or "") for part in pictures.parts(message))
-
-
 def _message(message: Message) -> dict[str, Json]:
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id}
         return {"role": "user", "content": [{**result, "content": _content(message)}]}
     if not message.tool_calls:
         return {"role": message.role, "content": _content(message)}
-    text = _plain(message)
+    text = pictures.words(message)
     blocks: list[dict[str, Json]] = [{"type": "text", "text": text}] if text else []
     blocks += [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
@@ -319,11 +262,7 @@ def _block(part: Json) -> dict[str, Json]:
         return {"type": "image", "source": source}
     if isinstance(part, Mapping) and part.get("type") == "text":
         return {"type": "text", "text": str(part.get("text") or "")}
-    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise ProviderRejected(
-        f"A message part of type {str(kind)[:60]!r} cannot be sent to Anthropic: text and image_url "
-        "can"
-    )
+    raise pictures.unsendable(part, "Anthropic")
 
 
 def _begin(answer: Answer, message: Json) -> None:

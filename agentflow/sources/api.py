@@ -6,10 +6,13 @@ import asyncio
 import json
 import re
 import ssl
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from agentflow import egress
 from agentflow.addresses import Policy
@@ -17,6 +20,7 @@ from agentflow.errors import CallTimeout, InvalidInput, MissingCredential, Provi
 from agentflow.sources.authentication import Authentication, Proof
 from agentflow.sources.credentials import Credentials, masked
 from agentflow.sources.exchange import ApiReply, ApiRequest
+from agentflow.sources.replies import Asked, Replies
 from agentflow.sources.signing import aws_headers, hmac_headers
 from agentflow.spec.kinds.http import header_problem
 
@@ -24,15 +28,23 @@ Json = Any
 TIMEOUT_S = 30.0
 LONGEST_CALL_S = 3600.0
 LONGEST_URL = 16_384
+SAFE = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing of what was kept."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
 _SHORTEST_SECRET = 4
 
 
 async def open_api(
-    source_id: str, config: Mapping[str, Json], *, policy: Policy, credentials: Credentials
+    source_id: str,
+    config: Mapping[str, Json],
+    *,
+    policy: Policy,
+    credentials: Credentials,
+    replies: Replies | None = None,
 ) -> ApiSource:
     """A connection to a service, or with an empty configuration to any. No call is made yet.
 
+    ``replies``: where the worker keeps replies, for one tenant's connection; none are without.
     Raises ProviderRejected.
     """
     for name in ("base_url", "token_url"):
@@ -41,15 +53,21 @@ async def open_api(
     for name in (*(config.get("headers") or {}), config.get("api_key_header") or "X-API-Key"):
         if (problem := header_problem(str(name))) is not None:
             raise ProviderRejected(f"Source {source_id!r}: {str(name)[:100]!r} {problem}")
-    return ApiSource(source_id, config, policy, credentials)
+    return ApiSource(source_id, config, policy, credentials, replies or Replies(0))
 
 
 class ApiSource:
     """One HTTP service; its sockets are shared by every request, its cookies by none."""
 
     def __init__(
-        self, source_id: str, config: Mapping[str, Json], policy: Policy, credentials: Credentials
+        self,
+        source_id: str,
+        config: Mapping[str, Json],
+        policy: Policy,
+        credentials: Credentials,
+        replies: Replies,
     ) -> None:
+        self._shelf = replies.shelf()
         self._id = source_id
         self._config = config
         self._base_url = str(config.get("base_url") or "")
@@ -58,11 +76,21 @@ class ApiSource:
         trust = _blind_trust() if config.get("verify_tls") is False else None
         self._http = egress.client(policy, LONGEST_CALL_S, verify=trust)
 
+    def kept(self, request: ApiRequest) -> ApiReply | None:
+        """See the contract. Who tries again does so because of what it was told, and asks anew."""
+        if request.attempt > 1:
+            return None
+        asked = self._asked(request, self._target(request.url))
+        return None if asked is None else self._shelf.fresh(asked)
+
     async def request(self, request: ApiRequest) -> ApiReply:
         """Send a request once and read the whole reply, whatever its status. Raises StepError.
 
-        A request whose token was refused with 401 is sent once more with a new token.
+        A request whose token was refused with 401 is sent once more with a new token. None is sent
+        where an earlier reply is still fresh.
         """
+        if (kept := self.kept(request)) is not None:
+            return kept
         url = self._target(request.url)
         limit = request.timeout_s or float(self._config.get("timeout_s") or TIMEOUT_S)
         where = f"{request.method} {_shown(url)}"
@@ -81,20 +109,63 @@ class ApiSource:
     async def _once(self, request: ApiRequest, url: str, where: str, proof: Proof) -> ApiReply:
         signature, keys = self._signature(request, url)
         added = {**proof.headers, **signature}
-        headers = {name.lower(): value for name, value in self._own_headers().items()}
-        headers |= {name.lower(): value for name, value in request.headers.items()}
+        headers = self._plain_headers(request)
+        asked = self._asked(request, url)
+        headers |= self._shelf.questions(asked) if asked and request.attempt == 1 else {}
         if request.idempotency_key:
             headers.setdefault("idempotency-key", request.idempotency_key)
         headers |= {name.lower(): value for name, value in added.items()}
         if request.fence:
             headers["agentflow-fence"] = str(request.fence)
-        secrets = (*proof.secrets, *keys)
-        status, got, body, moved = await self._send(
+        began = time.monotonic()
+        status, got, body, moved, redirected = await self._send(
             request.method, url, headers, request.body, where, tuple(added)
         )
+        secrets = (*proof.secrets, *keys)
         body = _hidden(body, secrets)
         shown = {name: _hidden(value.encode(), secrets).decode() for name, value in got.items()}
-        return ApiReply(status=status, headers=shown, body=body, url=url, where=where, moved=moved)
+        reply = ApiReply(
+            status=status,
+            headers=shown,
+            body=body,
+            url=url,
+            where=where,
+            moved=moved,
+            redirected=redirected,
+        )
+        if asked is not None:
+            return await self._weighed(request, asked, reply, time.monotonic() - began, proof)
+        if request.method not in SAFE:
+            self._shelf.changed(url, reply)
+        return reply
+
+    async def _weighed(
+        self, request: ApiRequest, asked: Asked, reply: ApiReply, took_s: float, proof: Proof
+    ) -> ApiReply:
+        """What a reply stands for: itself, or what was kept and is still the one."""
+        if reply.status != 304:
+            self._shelf.take(asked, reply, took_s)
+            return reply
+        confirmed = self._shelf.confirmed(asked, reply, took_s)
+        if confirmed is not None:
+            return confirmed
+        # What it confirms has gone, or somebody else spoke: ask for all of it.
+        headers = {**request.headers, "Cache-Control": "no-store"}
+        anew = msgspec.structs.replace(request, headers=headers)
+        return await self._once(anew, asked.url, reply.where, proof)
+
+    def _asked(self, request: ApiRequest, url: str) -> Asked | None:
+        """What a request asks for, where a kept reply may do. Raises MissingCredential."""
+        secrets = [*self._authentication.who(), msgspec.json.encode(request.sign).decode()]
+        for name, variable in (request.sign or {}).items():
+            if name.endswith("_env") and variable:
+                secrets.append(self._credentials.value(str(variable), self._id or "sign"))
+        return Asked.of(request.method, url, self._plain_headers(request), secrets)
+
+    def _plain_headers(self, request: ApiRequest) -> dict[str, str]:
+        """The source's and the author's headers, in lower case."""
+        headers = {name.lower(): value for name, value in self._own_headers().items()}
+        return headers | {name.lower(): value for name, value in request.headers.items()}
 
     async def _send(
         self,
@@ -104,7 +175,7 @@ class ApiSource:
         body: bytes,
         where: str,
         credentials: Iterable[str],
-    ) -> tuple[int, dict[str, str], bytes, bool]:
+    ) -> tuple[int, dict[str, str], bytes, bool, bool]:
         for name, value in headers.items():
             if not (value.isascii() and value.isprintable()):
                 raise InvalidInput(
@@ -122,14 +193,17 @@ class ApiSource:
             response = await self._http.send(built, stream=True)
             content = await response.aread()
             headers = _headers(response.headers.multi_items())
-            return response.status_code, headers, content, response.extensions[egress.MOVED]
+            moved, redirected = (
+                response.extensions[name] for name in (egress.MOVED, egress.REDIRECTED)
+            )
+            return response.status_code, headers, content, moved, redirected
         finally:
             if response is not None:
                 await response.aclose()
 
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         where = f"POST {_shown(url)}"
-        status, _, content, _ = await self._send("POST", url, headers, body, where, headers)
+        status, _, content, *_ = await self._send("POST", url, headers, body, where, headers)
         return status, content
 
     def _own_headers(self) -> dict[str, str]:
@@ -189,7 +263,8 @@ class ApiSource:
         return self._credentials.value(str(variable), self._id or "sign")
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and let go of what was kept."""
+        self._shelf.clear()
         await self._http.aclose()
 
 

@@ -24,6 +24,15 @@ LONGEST_S = 10.0**9
 """A longer life of a token is not believed."""
 JWT_ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "PS256", "ES256", "EdDSA")
 
+_NEEDS = {
+    "api_key": ("auth",),
+    "bearer": ("auth",),
+    "basic": ("username", "password"),
+    "oauth2": ("client_id", "client_secret"),
+    "jwt": ("auth",),
+}
+"""Kind -> the credentials it needs."""
+
 Post = Callable[[str, dict[str, str], bytes], Awaitable[tuple[int, bytes]]]
 """Sends a POST: URL, headers, body -> status, body. Raises StepError."""
 
@@ -52,6 +61,11 @@ class Authentication:
     def renewable(self) -> bool:
         """Whether a refused request may be tried once more with a new token."""
         return self.kind in ("oauth2", "jwt")
+
+    def who(self) -> tuple[str, ...]:
+        """The secrets that say who calls, and that stay when a token is renewed. Raises
+        MissingCredential."""
+        return tuple(self._value(name) for name in _NEEDS.get(self.kind, ()))
 
     async def proof(self, post: Post) -> Proof:
         """What the next request carries. Raises MissingCredential, ProviderAuthError, StepError."""

@@ -100,10 +100,41 @@ class ModelReply(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
+class Billed(Protocol):
+    """What a reply of any kind of model says of its cost; see :class:`ModelReply`."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def input_tokens(self) -> int: ...
+
+    @property
+    def output_tokens(self) -> int: ...
+
+    @property
+    def cached_tokens(self) -> int: ...
+
+    @property
+    def reasoning_tokens(self) -> int: ...
+
+    @property
+    def estimated(self) -> bool: ...
+
+    @property
+    def cost(self) -> float: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+
 class BilledError(Exception):
     """Carries a step error of a call that was billed all the same, with what it used."""
 
-    def __init__(self, error: StepError, reply: ModelReply) -> None:
+    def __init__(self, error: StepError, reply: Billed) -> None:
         self.error = error
         self.reply = reply
         super().__init__(error.message)

@@ -134,7 +134,6 @@ def read_chunk(answer: Answer, chunk: Json, on_text: OnText) -> None:
         answer.take(delta.get("content"), on_text)
     if choice.get("finish_reason"):
         answer.finished(choice["finish_reason"])
-        answer.end(on_text)
 
 
 def _choice_of(came: Mapping[str, Json]) -> dict[str, Json] | None:
@@ -147,7 +146,7 @@ def _note(answer: Answer, came: Mapping[str, Json]) -> None:
     """Keep the model's name and the usage, where an answer or a chunk has them."""
     answer.named(came.get("model"))
     if isinstance(came.get("usage"), dict):
-        answer.counts = _counts(came["usage"])
+        answer.counts = counts(came["usage"], "prompt", "completion")
 
 
 def _calls(answer: Answer, message: Mapping[str, Json], *, whole: bool) -> None:
@@ -159,14 +158,17 @@ def _calls(answer: Answer, message: Mapping[str, Json], *, whole: bool) -> None:
             answer.call(place, call.get("id"), function.get("name"), function.get("arguments"))
 
 
-def _counts(usage: Mapping[str, Json]) -> Counts | None:
+def counts(usage: Mapping[str, Json], given: str, written: str) -> Counts | None:
+    """The tokens that a usage object reports; the protocol's words for those ``given`` to the model and
+    ``written`` by it."""
+
     def detail(group: str, name: str) -> Json:
-        details = usage.get(group)
+        details = usage.get(f"{group}_tokens_details")
         return details.get(name) if isinstance(details, dict) else None
 
     return counted(
-        usage.get("prompt_tokens"),
-        usage.get("completion_tokens"),
-        detail("prompt_tokens_details", "cached_tokens"),
-        detail("completion_tokens_details", "reasoning_tokens"),
+        usage.get(f"{given}_tokens"),
+        usage.get(f"{written}_tokens"),
+        detail(given, "cached_tokens"),
+        detail(written, "reasoning_tokens"),
     )

@@ -39,8 +39,8 @@ Opener = Callable[[SourceSpec], Awaitable[Source]]
 
 
 class Connections:
-    """The connections of one worker process, for one event loop; ``openers`` by provider,
-    or by kind where the source names none.
+    """The connections of one worker process, for one event loop; ``openers`` by provider, or by kind
+    where the source names none; those of pictures by ``image/provider``.
 
     A connection is shared by everything of one tenant whose configuration is the same; the id of the
     source plays no part, so equal ids of different workflows never mix. Beyond ``capacity`` the
@@ -104,7 +104,10 @@ class Connections:
 
     def _opener(self, source: SourceSpec) -> Opener:
         try:
-            return self._openers[source.provider or source.kind]
+            named = source.provider or source.kind
+            if source.kind == "image":
+                named = f"image/{source.provider}"
+            return self._openers[named]
         except KeyError:
             raise NotSupported(
                 f"Source {source.id!r}: sources of kind {source.kind!r} and provider "

@@ -42,7 +42,8 @@ class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class ApiReply(msgspec.Struct, frozen=True, kw_only=True):
     """What came back; ``headers`` have lower-case names; ``where`` names the request in messages.
-    ``moved``: somebody else answered first, who may have done what was asked for."""
+    ``redirected``: it is from another address. ``moved``: somebody else answered first, who may have
+    done what was asked for. ``cached``: it was kept from an earlier request, and nobody was called."""
 
     status: int
     headers: dict[str, str]
@@ -50,10 +51,16 @@ class ApiReply(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     where: str
     moved: bool = False
+    redirected: bool = False
+    cached: bool = False
 
 
 class HttpService(Source, Protocol):
     """A source of kind ``api``."""
+
+    def kept(self, request: ApiRequest) -> ApiReply | None:
+        """A reply to the same request that is still fresh, so that no call is needed. Raises StepError."""
+        ...
 
     async def request(self, request: ApiRequest) -> ApiReply:
         """Send a request once and read the whole reply, whatever its status. Raises StepError."""

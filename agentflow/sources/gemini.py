@@ -1,24 +1,23 @@
 """Models of Google, behind the Gemini API.
 
 It follows ai.google.dev/api/generate-content and ai.google.dev/gemini-api/docs/generate-content/api-errors.
+Calls are made in version ``v1beta``: in the published definition of ``v1`` a request has no system
+instruction, no tools and no structured reply.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from google import genai
 from google.genai import errors, types
 
-from agentflow import egress
 from agentflow.addresses import Policy
 from agentflow.errors import (
-    CallTimeout,
     MissingCredential,
     OutputSchemaMismatch,
     ProviderRejected,
@@ -26,10 +25,11 @@ from agentflow.errors import (
     StepError,
 )
 from agentflow.sources import pictures
-from agentflow.sources.answer import Answer, OnText, counted, not_a_stream
+from agentflow.sources.answer import Answer, OnText, counted
 from agentflow.sources.base import Message, ModelReply, ModelRequest
 from agentflow.sources.credentials import Credentials, masked
-from agentflow.sources.parameters import Parameters, parameters
+from agentflow.sources.model import HostedModel
+from agentflow.sources.parameters import Parameters
 from agentflow.sources.refusals import refusal, said
 from agentflow.sources.text import well_formed
 from agentflow.spec.templates import compact
@@ -37,13 +37,13 @@ from agentflow.spec.templates import compact
 Json = Any
 
 GEMINI_URL = "https://generativelanguage.googleapis.com"
-API_VERSION = "v1"
-LONGEST_CALL_S = 3600.0
+API_VERSION = "v1beta"
 _REASONS = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
-_FILTERED = (
+FILTERED = (
     *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"),
     *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
 )
+"""Why a reply ends that a content filter stopped."""
 _FAILED = (
     *("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
     *("MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE"),
@@ -51,75 +51,52 @@ _FAILED = (
 
 
 async def open_gemini(
-    source_id: str, config: Mapping[str, Json], *, policy: Policy, credentials: Credentials
+    source_id: str,
+    provider: str,
+    config: Mapping[str, Json],
+    *,
+    policy: Policy,
+    credentials: Credentials,
+    opened_as: type[GeminiSource] | None = None,
 ) -> GeminiSource:
-    """A connection to a model. No call is made and no credential is read yet.
+    """A connection to a model, as an object of the class ``opened_as``. No call is made and no
+    credential is read yet.
 
     Raises ProviderRejected.
     """
     base_url = str(config.get("base_url") or GEMINI_URL)
-    egress.check_url(base_url)
-    return GeminiSource(source_id, config, base_url, policy, credentials)
+    return (opened_as or GeminiSource)(
+        source_id,
+        provider,
+        config,
+        base_url=base_url,
+        own_address=base_url == GEMINI_URL,
+        policy=policy,
+        credentials=credentials,
+    )
 
 
-class GeminiSource:
+class GeminiSource(HostedModel):
     """One model; its connections are shared by every call."""
 
-    def __init__(
-        self,
-        source_id: str,
-        config: Mapping[str, Json],
-        base_url: str,
-        policy: Policy,
-        credentials: Credentials,
-    ) -> None:
-        self._id = source_id
-        self._config = config
-        self._base_url = base_url
-        self._policy = policy
-        self._credentials = credentials
-        self._http = egress.client(policy, LONGEST_CALL_S)
+    sdk_error = errors.APIError
+    unreadable = (ValueError, TypeError, AttributeError, KeyError)
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         # What is given here goes before what the SDK would read from the environment.
         self._client = genai.Client(
             vertexai=False,
             api_key="unset",
             http_options=types.HttpOptions(
-                base_url=base_url, api_version=API_VERSION, httpx_async_client=self._http
+                base_url=self._base_url, api_version=API_VERSION, httpx_async_client=self._http
             ),
         )
 
-    async def generate(self, request: ModelRequest, on_text: OnText | None = None) -> ModelReply:
-        """Call the model once; with ``on_text`` as a stream.
-
-        Raises StepError; BilledError when the call failed after the model had begun to answer.
-        """
-        chosen = parameters(request, self._config)
-        headers, secrets = self._headers()
-        price, own = self._config.get("price"), self._base_url == GEMINI_URL
-        answer = Answer("gemini", self._base_url, price, request, chosen, own_address=own)
-        try:
-            async with asyncio.timeout(chosen.timeout_s):
-                messages = await pictures.embedded(request.messages, self._policy)
-                call = {
-                    "model": chosen.model,
-                    "contents": _contents(messages),
-                    "config": self._options(request, chosen, messages, headers),
-                }
-                if on_text is None:
-                    return await self._whole(answer, call)
-                return await self._stream(answer, call, on_text)
-        except TimeoutError:
-            message = f"{answer.where} did not answer within {chosen.timeout_s:g} s"
-            raise answer.billed(CallTimeout(message)) from None
-        except errors.APIError as error:
-            raise answer.billed(self._mapped(error, answer, secrets)) from None
-        except StepError as error:
-            raise answer.billed(error) from None
-
-    async def _whole(self, answer: Answer, call: dict[str, Json]) -> ModelReply:
+    async def _whole(self, answer: Answer, call: dict[str, Json]) -> None:
         try:
             came = await self._client.aio.models.generate_content(**call)
-        except _UNREADABLE as error:
+        except self.unreadable as error:
             raise ProviderUnavailable(
                 f"{answer.where} answered 200 with something that is no answer"
             ) from error
@@ -127,41 +104,58 @@ class GeminiSource:
         answer.end(_unheard)
         if not answer.finish_reason:
             raise ProviderUnavailable(f"{answer.where} answered without a candidate")
-        return _reply(answer)
 
-    async def _stream(self, answer: Answer, call: dict[str, Json], on_text: OnText) -> ModelReply:
-        headers: Mapping[str, str] = {}
-        try:
-            chunks = await self._client.aio.models.generate_content_stream(**call)
-            async with aclosing(chunks):  # type: ignore[type-var]
-                async for chunk in chunks:
-                    headers = _headers_of(chunk)
-                    _take(answer, chunk, on_text)
-        except _UNREADABLE as error:
-            raise ProviderUnavailable(
-                f"{answer.where} sent a stream that cannot be read, after {len(answer.text)} "
-                "characters"
-            ) from error
-        if not answer.finish_reason:
-            raise ProviderUnavailable(
-                f"The stream of {answer.where} ended before the reply was complete, "
-                f"after {len(answer.text)} characters{not_a_stream(headers) if headers else ''}"
-            )
-        answer.end(on_text)
-        return _reply(answer)
+    async def _stream(self, answer: Answer, call: dict[str, Json], on_text: OnText) -> None:
+        headers: dict[str, str] = {}
 
-    def _headers(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """The headers of a call, and the secret values among them."""
-        headers: dict[str, str] = dict(self._config.get("headers") or {})
-        key_name = self._config.get("api_key_env")
-        if not key_name:
+        def read(answer: Answer, chunk: types.GenerateContentResponse, on_text: OnText) -> None:
+            http = chunk.sdk_http_response
+            headers.update((http.headers if http else None) or {})
+            _take(answer, chunk, on_text)
+
+        await self._drain(answer, self._opened(call), read, on_text, headers)
+
+    @asynccontextmanager
+    async def _opened(
+        self, call: dict[str, Json]
+    ) -> AsyncIterator[AsyncIterator[types.GenerateContentResponse]]:
+        """The chunks of a stream, given up as soon as nobody reads on."""
+        chunks: Any = await self._client.aio.models.generate_content_stream(**call)
+        async with aclosing(chunks):
+            yield chunks
+
+    def _headers(
+        self, request: ModelRequest, chosen: Parameters
+    ) -> tuple[dict[str, Json], tuple[str, ...]]:
+        key = self._secret("api_key")
+        if key is None:
             raise MissingCredential(
-                f"Source {self._id!r} names no environment variable with its key (api_key_env); "
-                "stored secrets (api_key_ref) cannot be read by this version"
+                f"Source {self._id!r} names no environment variable with its key (api_key_env)"
             )
-        key = self._credentials.value(key_name, self._id)
-        headers["x-goog-api-key"] = key
-        return headers, (key,)
+        return {**(self._config.get("headers") or {}), "x-goog-api-key": key}, (key,)
+
+    def _call(
+        self,
+        request: ModelRequest,
+        chosen: Parameters,
+        messages: Sequence[Message],
+        headers: dict[str, Json],
+    ) -> dict[str, Json]:
+        return {
+            "model": chosen.model,
+            "contents": _contents(messages),
+            "config": self._options(request, chosen, messages, headers),
+        }
+
+    def _reply(self, answer: Answer) -> ModelReply:
+        if answer.finish_reason in _FAILED:
+            raise OutputSchemaMismatch(
+                f"{answer.where} broke its reply off: {answer.finish_reason}. "
+                f"{masked(answer.refusal)}"
+            )
+        if answer.calls and answer.finish_reason == "stop":
+            answer.finished("tool_calls")
+        return answer.reply()
 
     def _options(
         self,
@@ -171,7 +165,7 @@ class GeminiSource:
         headers: dict[str, str],
     ) -> types.GenerateContentConfig:
         """How the reply is to be made. Raises ProviderRejected."""
-        told = [_plain(message) for message in messages if message.role in _TOLD]
+        told = [pictures.words(message) for message in messages if message.role in _TOLD]
         options: dict[str, Json] = {
             "http_options": {"headers": headers, "timeout": int(chosen.timeout_s * 1000) + 1000},
             "max_output_tokens": chosen.max_tokens,
@@ -222,13 +216,7 @@ class GeminiSource:
             credential=self._config.get("api_key_env"),
         )
 
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._http.aclose()
 
-
-_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError)
-"""What the SDK raises when it cannot read what came."""
 _TOLD = ("system", "developer")
 
 
@@ -268,7 +256,7 @@ def _parts(message: Message, names: Mapping[str, str]) -> list[types.Part]:
         return [
             types.Part(
                 function_response=types.FunctionResponse(
-                    id=message.tool_call_id, name=name, response={"result": _plain(message)}
+                    id=message.tool_call_id, name=name, response={"result": pictures.words(message)}
                 )
             )
         ]
@@ -290,16 +278,7 @@ def _part(part: Json) -> types.Part:
         return types.Part(inline_data=types.Blob(mime_type=image.media_type, data=data))
     if isinstance(part, Mapping) and part.get("type") == "text":
         return types.Part(text=str(part.get("text") or ""))
-    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise ProviderRejected(
-        f"A message part of type {str(kind)[:60]!r} cannot be sent to Gemini: text and image_url can"
-    )
-
-
-def _plain(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "".join(str(part.get("text") or "") for part in pictures.parts(message))
+    raise pictures.unsendable(part, "Gemini")
 
 
 def _tool(tool: Any) -> dict[str, Json]:
@@ -319,11 +298,6 @@ def _choice(choice: str) -> dict[str, Json]:
 
 def _unheard(text: str) -> None:
     """Where the pieces of a reply go that nobody listens to."""
-
-
-def _headers_of(came: types.GenerateContentResponse) -> Mapping[str, str]:
-    http = came.sdk_http_response
-    return (http.headers if http else None) or {}
 
 
 def _take(answer: Answer, came: types.GenerateContentResponse, on_text: OnText) -> None:
@@ -362,15 +336,4 @@ def _take(answer: Answer, came: types.GenerateContentResponse, on_text: OnText) 
 
 
 def _reason(reason: str) -> str:
-    return "content_filter" if reason in _FILTERED else _REASONS.get(reason, reason)
-
-
-def _reply(answer: Answer) -> ModelReply:
-    """The finished reply. Raises ContentFiltered, OutputSchemaMismatch."""
-    if answer.finish_reason in _FAILED:
-        raise OutputSchemaMismatch(
-            f"{answer.where} broke its reply off: {answer.finish_reason}. {masked(answer.refusal)}"
-        )
-    if answer.calls and answer.finish_reason == "stop":
-        answer.finished("tool_calls")
-    return answer.reply()
+    return "content_filter" if reason in FILTERED else _REASONS.get(reason, reason)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiomysql
 import pymysql
-from pymysql.constants import CLIENT, FIELD_TYPE
+from pymysql.constants import CLIENT, FIELD_TYPE, FLAG
 
 from agentflow.errors import (
-    CallTimeout,
     ConnectionFailed,
-    InvalidInput,
     ProviderAuthError,
     ProviderRejected,
-    ProviderUnavailable,
-    QueryRefused,
     StepError,
-    UnknownOutcome,
 )
 from agentflow.sources import sql
 from agentflow.sources.jsontext import read_json
-from agentflow.sources.sql import Rows, SqlReply, SqlRequest
-from agentflow.sources.sqlserver import CONNECT_S, TIMEOUT_S, Address, Server, failed, tls
+from agentflow.sources.mysql_values import literal, with_t
+from agentflow.sources.sql import Column, RowFile, SqlReply, SqlRequest
+from agentflow.sources.sqlserver import (
+    CONNECT_S,
+    TIMEOUT_S,
+    Address,
+    Server,
+    failed,
+    tls,
+    would_change,
+)
 from agentflow.spec.sql import MYSQL
 
 Json = Any
@@ -50,20 +54,28 @@ _INIT = (
 )
 
 
-def _instant(text: str) -> str:
-    return text.replace(" ", "T", 1)
-
-
 _DECODERS: dict[int, Callable[[Any], Any]] = {
     **dict.fromkeys((FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.LONG, FIELD_TYPE.INT24), int),
     **dict.fromkeys((FIELD_TYPE.LONGLONG, FIELD_TYPE.YEAR), int),
     **dict.fromkeys((FIELD_TYPE.FLOAT, FIELD_TYPE.DOUBLE), float),
-    FIELD_TYPE.DATETIME: _instant,
-    FIELD_TYPE.TIMESTAMP: lambda text: _instant(text) + "Z",
+    FIELD_TYPE.DATETIME: with_t,
+    FIELD_TYPE.TIMESTAMP: lambda text: with_t(text) + "Z",
     FIELD_TYPE.BIT: lambda data: int.from_bytes(data, "big"),
     FIELD_TYPE.JSON: read_json,
 }
 """Types that do not stay as the server writes them."""
+_BINARY = 63
+"""The character set of what is no text."""
+_COLUMNS = {
+    **dict.fromkeys((FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.LONG, FIELD_TYPE.INT24), "int64"),
+    **dict.fromkeys((FIELD_TYPE.LONGLONG, FIELD_TYPE.YEAR), "int64"),
+    **dict.fromkeys((FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL), "decimal"),
+    FIELD_TYPE.FLOAT: "float32", FIELD_TYPE.DOUBLE: "float64", FIELD_TYPE.BIT: "uint64",
+    FIELD_TYPE.DATE: "date", FIELD_TYPE.NEWDATE: "date", FIELD_TYPE.DATETIME: "timestamp",
+    FIELD_TYPE.TIMESTAMP: "timestamptz", FIELD_TYPE.JSON: "json",
+    FIELD_TYPE.TIME: "text", FIELD_TYPE.GEOMETRY: "bytes",
+}  # fmt: skip
+"""The others are text or bytes. A TIME is a length of up to 838 hours."""
 
 
 class _Connection(aiomysql.Connection):  # type: ignore[misc]
@@ -92,7 +104,7 @@ class MysqlSource:
         self._room = asyncio.Semaphore(size)
         self._free: list[tuple[_Connection, float]] = []
 
-    async def execute(self, request: SqlRequest) -> SqlReply:
+    async def execute(self, request: SqlRequest, file: RowFile | None = None) -> SqlReply:
         """Execute a statement once, in a transaction of its own. Raises StepError."""
         statement = self._server.check(request, MYSQL)
         names: list[str] = []
@@ -102,19 +114,23 @@ class MysqlSource:
             return "?"
 
         text = statement.rewritten(place)
-        literals = [_literal(name, request.values[name]) for name in names]
+        literals = [literal(name, request.values[name]) for name in names]
         address = self._server.address()
-        limit = self._server.timeout_s(request)
+        limit = self._server.timeout_s(request, file is not None)
         progress: list[str] = []
         async with self._acquired(address) as connection:
             try:
                 async with asyncio.timeout(limit + _GRACE_S):
-                    do = self._read if request.mode == "read" else self._write
-                    return await do(connection, request, text, literals, limit, progress)
+                    given = connection, request, text, literals, limit, progress
+                    if request.mode == "read":
+                        return await self._read(*given, file)
+                    return await self._write(*given)
+            except StepError:
+                raise
             except TimeoutError:
-                raise self._after(progress, CallTimeout(_late(address, limit))) from None
+                raise self._server.after(progress, address.late(limit)) from None
             except _FAULTS as error:
-                raise self._after(progress, _meant(error, address, limit)) from None
+                raise self._server.after(progress, _meant(error, address, limit)) from None
 
     async def _read(
         self,
@@ -124,18 +140,18 @@ class MysqlSource:
         literals: Sequence[str],
         limit: float,
         progress: list[str],
+        file: RowFile | None,
     ) -> SqlReply:
-        most = self._server.most_rows(request)
+        most = self._server.most_rows(request, file is not None)
         await self._limit(connection, limit, request.offset + most + 1)
         await connection.query("START TRANSACTION READ ONLY")
         progress.append("begun")
         cursor = await self._performed(connection, text, literals)
-        rows = Rows(_columns(cursor), most)
         for _ in range(request.offset):
             if await cursor.fetchone() is None:
                 break
-        while not rows.truncated and (row := await cursor.fetchone()) is not None:
-            rows.add(row)
+        rows = self._server.result(_columns(cursor), request, file)
+        await sql.take(rows, partial(_fetched, cursor))
         if rows.truncated and await cursor.fetchone() is not None:
             connection.close()  # the rest is not wanted, however long it is
         else:
@@ -154,7 +170,7 @@ class MysqlSource:
     ) -> SqlReply:
         """With a dedupe table the effect and the row that tells of it are one transaction."""
         table = self._server.dedupe_table()
-        key = _literal("key", request.key)
+        key = literal("key", request.key)
         await self._limit(connection, limit, None)
         await connection.query("START TRANSACTION READ WRITE")
         progress.append("begun")
@@ -163,16 +179,15 @@ class MysqlSource:
             await connection.query("ROLLBACK")
             return sql.remembered(kept)
         cursor = await self._performed(connection, text, literals)
-        rows = Rows(_columns(cursor), self._server.most_rows(request))
-        if cursor.description:
-            while (row := await cursor.fetchone()) is not None:
-                rows.add(row)
+        rows = self._server.result(_columns(cursor), request)
+        while cursor.description and (found := await _fetched(cursor, sql.FIRST_ROWS)):
+            await rows.add(found)
         reply = rows.reply()
         if not cursor.description:
             reply = SqlReply(row_count=max(int(cursor.rowcount), 0))
         await cursor.close()
         if table is not None:
-            kept = _literal("result", sql.recorded(reply))
+            kept = literal("result", sql.recorded(reply))
             await connection.query(f"UPDATE {table} SET result = {kept} WHERE `key` = {key}")
         progress.append("committing")
         await connection.query("COMMIT")
@@ -194,7 +209,7 @@ class MysqlSource:
         """The statement, prepared by the server (which takes one statement only) and executed with
         values that are no part of it. No text of an author is ever sent outside a literal."""
         values = [f"@agentflow_{index} = {value}" for index, value in enumerate(literals)]
-        settings = ", ".join([f"@agentflow_text = {_literal('query', text)}", *values])
+        settings = ", ".join([f"@agentflow_text = {literal('query', text)}", *values])
         await connection.query(f"SET {settings}")
         await connection.query("PREPARE agentflow FROM @agentflow_text")
         using = ", ".join(f"@agentflow_{index}" for index in range(len(literals)))
@@ -293,15 +308,6 @@ class MysqlSource:
             raise
         return connection
 
-    def _after(self, progress: list[str], error: StepError) -> StepError:
-        """The error as far as it is known what the statement did: nothing, or nobody knows."""
-        lost = isinstance(error, ProviderUnavailable | CallTimeout)
-        if not progress and isinstance(error, ProviderUnavailable):
-            return ConnectionFailed(error.message)
-        if not lost or "committing" not in progress or self._server.dedupe_table() is not None:
-            return error
-        return UnknownOutcome(f"{error.message}; whether the write took effect is unknown")
-
     async def close(self) -> None:
         """Close every connection that is not in use; the others close when they are given back."""
         self._room = asyncio.Semaphore(0)
@@ -318,30 +324,24 @@ async def _cell(connection: _Connection, text: str) -> str | None:
     return row[0] if row else None
 
 
-def _columns(cursor: aiomysql.Cursor) -> list[str]:
-    return [column[0] for column in cursor.description or ()]
+def _columns(cursor: aiomysql.Cursor) -> list[Column]:
+    """The columns of a result, with their types as the server tells them."""
+    found = []
+    for field in cursor._result.fields if cursor.description else ():
+        text = "bytes" if field.charsetnr == _BINARY else "text"
+        kind = _COLUMNS.get(field.type_code, text)
+        if kind == "int64" and field.flags & FLAG.UNSIGNED:
+            kind = "uint64"
+        found.append(Column(field.name, kind))
+    return found
 
 
-def _literal(name: str, value: Json) -> str:
-    """A value as SQL that holds nothing but digits: texts are written as their bytes."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value!r}e0" if "e" not in repr(value) else repr(value)
-    if not isinstance(value, str):
-        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return f"CONVERT(X'{value.encode().hex()}' USING utf8mb4)"
-    except UnicodeEncodeError:
-        raise InvalidInput(f"Parameter {name!r} is a text that is not Unicode") from None
-
-
-def _late(address: Address, limit: float) -> str:
-    return f"{address.where} did not finish the statement within {limit:g} s"
+async def _fetched(cursor: aiomysql.SSCursor, wanted: int) -> list[Any]:
+    """So many more rows, or all that are left."""
+    found: list[Any] = []
+    while len(found) < wanted and (row := await cursor.fetchone()) is not None:
+        found.append(row)
+    return found
 
 
 def _code(error: BaseException) -> int:
@@ -355,17 +355,13 @@ def _meant(error: BaseException, address: Address, limit: float) -> StepError:
     if not isinstance(error, pymysql.err.Error) or code in _LOST:
         if isinstance(error, UnicodeDecodeError):
             return failed(address, "it sent text that is not UTF-8")
-        return ProviderUnavailable(
-            f"The connection to {address.where} was lost ({type(error).__name__}, {code})"
-        )
+        return address.lost(f"{type(error).__name__}, {code}")
     if code in _LATE:
-        return CallTimeout(_late(address, limit))
+        return address.late(limit)
     if code in _READ_ONLY:
-        return QueryRefused(
-            "Invalid SQL for mode 'read': it would change data, and the server refused it"
-        )
+        return would_change()
     if code in _ROLLED_BACK:
-        return ProviderUnavailable(f"{address.where} rolled the statement back ({code})")
+        return address.rolled_back(str(code))
     return failed(address, str(error.args[-1]), str(code))
 
 

@@ -18,18 +18,13 @@ from agentflow.addresses import Policy
 from agentflow.errors import InvalidInput, ProviderRejected, ProviderUnavailable
 from agentflow.sources.answer import shown
 from agentflow.sources.base import Message
+from agentflow.sources.images_bytes import media_type_of
 
 Json = Any
 
 MOST_BYTES, MOST_TOGETHER = 20 * 2**20, 50 * 2**20
 """Of one picture, and of all that are fetched for one call; providers take no more."""
 FETCH_S = 30.0
-_KINDS = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
-)
 _DATA = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,", re.IGNORECASE)
 
 
@@ -63,6 +58,22 @@ _CAPS = egress.Caps(body=MOST_BYTES, decompressed=MOST_BYTES, total_s=FETCH_S)
 def parts(message: Message) -> Sequence[Json]:
     """The parts of a message; none when its content is a text."""
     return message.content if isinstance(message.content, list | tuple) else ()
+
+
+def words(message: Message) -> str:
+    """The text of a message, without its pictures."""
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(str(part.get("text") or "") for part in parts(message))
+
+
+def unsendable(part: Json, provider: str) -> ProviderRejected:
+    """The error of a part that is neither a text nor a picture."""
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    return ProviderRejected(
+        f"A message part of type {str(kind)[:60]!r} cannot be sent to {provider}: text and image_url "
+        "can"
+    )
 
 
 def picture(part: Json) -> Picture | None:
@@ -116,7 +127,7 @@ async def _fetched(address: str, http: Any) -> str:
     if response.status_code != 200:
         raise InvalidInput(f"{where} could not be fetched: the answer was {response.status_code}")
     body: bytes = response.content
-    kind = next((name for shape, name in _KINDS if shape.match(body)), None)
+    kind = media_type_of(body)
     if kind is None:
         raise InvalidInput(f"{where} is none: PNG, JPEG, GIF and WebP are understood")
     return f"data:{kind};base64,{base64.b64encode(body).decode()}"

@@ -11,20 +11,19 @@ import asyncpg
 import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
-from agentflow.errors import (
-    CallTimeout,
-    ConnectionFailed,
-    ProviderAuthError,
-    ProviderRejected,
-    ProviderUnavailable,
-    QueryRefused,
-    StepError,
-    UnknownOutcome,
-)
+from agentflow.errors import ConnectionFailed, ProviderAuthError, ProviderRejected, StepError
 from agentflow.sources import sql
-from agentflow.sources.postgres_values import CODECS, bound
-from agentflow.sources.sql import Rows, SqlReply, SqlRequest
-from agentflow.sources.sqlserver import CONNECT_S, TIMEOUT_S, Address, Server, failed, tls
+from agentflow.sources.postgres_values import CODECS, bound, columns_of
+from agentflow.sources.sql import RowFile, SqlReply, SqlRequest
+from agentflow.sources.sqlserver import (
+    CONNECT_S,
+    TIMEOUT_S,
+    Address,
+    Server,
+    failed,
+    tls,
+    would_change,
+)
 from agentflow.spec.sql import POSTGRES
 
 Json = Any
@@ -33,7 +32,6 @@ _FAULTS = (
     asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError
 )  # fmt: skip
 """What the driver raises; ValueError where a value cannot be read."""
-_CHUNK = 500
 _IDLE_S = 60.0
 _GRACE_S = 2.0
 """How much longer than the server we wait for the end of a statement."""
@@ -70,7 +68,7 @@ class PostgresSource:
             init=_initialise,
         )
 
-    async def execute(self, request: SqlRequest) -> SqlReply:
+    async def execute(self, request: SqlRequest, file: RowFile | None = None) -> SqlReply:
         """Execute a statement once, in a transaction of its own. Raises StepError."""
         statement = self._server.check(request, POSTGRES)
         order: list[str] = []
@@ -83,24 +81,21 @@ class PostgresSource:
         text = statement.rewritten(place)
         values = [request.values[name] for name in order]
         address = self._server.address()
-        limit = self._server.timeout_s(request)
+        limit = self._server.timeout_s(request, file is not None)
         async with self._acquired(address) as connection:
             progress: list[str] = []
             try:
                 async with asyncio.timeout(limit + _GRACE_S):
+                    given = connection, request, text, order, values, limit, progress
                     if request.mode == "read":
-                        return await self._read(
-                            connection, request, text, order, values, limit, progress
-                        )
-                    return await self._write(
-                        connection, request, text, order, values, limit, progress
-                    )
+                        return await self._read(*given, file)
+                    return await self._write(*given)
             except StepError:
                 raise
             except TimeoutError:
-                raise self._after(progress, CallTimeout(_late(address, limit))) from None
+                raise self._server.after(progress, address.late(limit)) from None
             except _FAULTS as error:
-                raise self._after(progress, self._meant(error, address, limit)) from None
+                raise self._server.after(progress, _meant(error, address, limit)) from None
 
     async def _read(
         self,
@@ -111,21 +106,18 @@ class PostgresSource:
         values: Sequence[Json],
         limit: float,
         progress: list[str],
+        file: RowFile | None,
     ) -> SqlReply:
-        most = self._server.most_rows(request)
         async with _transaction(connection, [], readonly=True):
             await connection.execute(_limits(limit))
             progress.append("begun")
             statement = await connection.prepare(text)
             fitted = bound(statement.get_parameters(), names, values)
-            rows = Rows([attribute.name for attribute in statement.get_attributes()], most)
             cursor = await statement.cursor(*fitted)
             if request.offset:
                 await cursor.forward(request.offset)
-            while not rows.truncated:
-                wanted = rows.batch(min(_CHUNK, most + 1 - len(rows.rows)))
-                if await _fetched(cursor, rows, wanted) < wanted:
-                    break
+            rows = self._server.result(columns_of(statement), request, file)
+            await sql.take(rows, cursor.fetch)
             return rows.reply()
 
     async def _write(
@@ -172,16 +164,18 @@ class PostgresSource:
     ) -> SqlReply:
         statement = await connection.prepare(text)
         fitted = bound(statement.get_parameters(), names, values)
-        columns = [attribute.name for attribute in statement.get_attributes()]
-        rows = Rows(columns, self._server.most_rows(request))
+        columns = columns_of(statement)
+        rows = self._server.result(columns, request)
         if not columns:
             await statement.fetch(*fitted)
             word, _, count = (statement.get_statusmsg() or "").rpartition(" ")
             return SqlReply(row_count=int(count) if word and count.isdecimal() else 0)
         cursor, changed, wanted, found = await statement.cursor(*fitted), 0, 0, 0
         while found == wanted:  # to the end, so that all of the statement takes effect
-            wanted = rows.batch(_CHUNK)
-            found = await _fetched(cursor, rows, wanted)
+            wanted = rows.batch(sql.BATCH_ROWS)
+            given = await cursor.fetch(wanted)
+            await rows.add(given)
+            found = len(given)
             changed += found
         return msgspec.structs.replace(rows.reply(), row_count=changed)
 
@@ -196,7 +190,7 @@ class PostgresSource:
                     "result text, at timestamptz NOT NULL DEFAULT now()); COMMIT"
                 )
             except _FAULTS as error:
-                raise self._meant(error, address, TIMEOUT_S) from None
+                raise _meant(error, address, TIMEOUT_S) from None
         return table
 
     @asynccontextmanager
@@ -256,36 +250,6 @@ class PostgresSource:
                 f"No connection to {address.where} within {CONNECT_S:g} s"
             ) from None
 
-    def _after(self, progress: list[str], error: StepError) -> StepError:
-        """The error as far as it is known what the statement did: nothing, or nobody knows."""
-        lost = isinstance(error, ProviderUnavailable | CallTimeout)
-        if not progress and isinstance(error, ProviderUnavailable):
-            return ConnectionFailed(error.message)
-        if not lost or "committing" not in progress or self._server.dedupe_table() is not None:
-            return error
-        return UnknownOutcome(f"{error.message}; whether the write took effect is unknown")
-
-    def _meant(self, error: Exception, address: Address, limit: float) -> StepError:
-        """The step error of an error of the driver."""
-        if isinstance(error, asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
-            return CallTimeout(_late(address, limit))
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            return QueryRefused(
-                "Invalid SQL for mode 'read': it would change data, and the server refused it"
-            )
-        if isinstance(error, asyncpg.DataError | ValueError):
-            return failed(address, str(error))
-        if isinstance(error, _LOST):
-            return ProviderUnavailable(
-                f"The connection to {address.where} was lost ({type(error).__name__})"
-            )
-        code = str(getattr(error, "sqlstate", "") or "")
-        if isinstance(error, _ROLLED_BACK):
-            return ProviderUnavailable(
-                f"{address.where} rolled the statement back ({type(error).__name__}, {code})"
-            )
-        return failed(address, str(error), code)
-
     async def close(self) -> None:
         """Close every connection."""
         if not self._opened:
@@ -325,21 +289,25 @@ async def _transaction(
     await transaction.commit()
 
 
-async def _fetched(cursor: Any, rows: Rows, wanted: int) -> int:
-    """Take so many more rows; how many there were."""
-    found = await cursor.fetch(wanted)
-    for row in found:
-        rows.add(row)
-    return len(found)
-
-
 def _limits(seconds: float) -> str:
     millis = max(int(seconds * 1000), 1)
     return f"SET LOCAL statement_timeout = {millis}; SET LOCAL lock_timeout = {millis}"
 
 
-def _late(address: Address, limit: float) -> str:
-    return f"{address.where} did not finish the statement within {limit:g} s"
+def _meant(error: Exception, address: Address, limit: float) -> StepError:
+    """The step error of an error of the driver."""
+    if isinstance(error, asyncpg.QueryCanceledError | asyncpg.LockNotAvailableError):
+        return address.late(limit)
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return would_change()
+    if isinstance(error, asyncpg.DataError | ValueError):
+        return failed(address, str(error))
+    if isinstance(error, _LOST):
+        return address.lost(type(error).__name__)
+    code = str(getattr(error, "sqlstate", "") or "")
+    if isinstance(error, _ROLLED_BACK):
+        return address.rolled_back(f"{type(error).__name__}, {code}")
+    return failed(address, str(error), code)
 
 
 def _unreachable(error: Exception, address: Address) -> StepError:

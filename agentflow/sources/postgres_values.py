@@ -10,6 +10,7 @@ from typing import Any
 
 from agentflow.errors import InvalidInput
 from agentflow.sources.jsontext import read_json
+from agentflow.sources.sql import Column
 
 Json = Any
 _WHOLE = ("int2", "int4", "int8", "oid")
@@ -45,6 +46,27 @@ CODECS: dict[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "json": (json.dumps, read_json),
     "jsonb": (json.dumps, read_json),
 }
+
+
+_COLUMNS = {
+    **dict.fromkeys(("date", "time", "timestamp", "timestamptz", "uuid", "bool"), ""),
+    **dict.fromkeys(_TEXTS, "text"),
+    **dict.fromkeys(("timetz", "interval"), "text"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    "int2": "int16", "int4": "int32", "int8": "int64", "oid": "int64",
+    "float4": "float32", "float8": "float64", "numeric": "decimal", "bytea": "bytes",
+}  # fmt: skip
+
+
+def columns_of(statement: Any) -> list[Column]:
+    """The columns of a prepared statement's rows."""
+    found = []
+    for attribute in statement.get_attributes():
+        name, kind = attribute.name, attribute.type
+        inner, array = kind.name.removesuffix("[]"), "[]" if kind.kind == "array" else ""
+        known = _COLUMNS.get(inner, "other") or inner
+        found.append(Column(name, known + array))
+    return found
 
 
 def bound(

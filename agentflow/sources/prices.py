@@ -49,6 +49,37 @@ def cost(
     return (0.0, False) if known is None else (round(known, 6), True)
 
 
+def picture_cost(
+    *,
+    provider: str,
+    model: str,
+    base_url: str | None,
+    price: Mapping[str, Json] | None,
+    pictures: int,
+    input_tokens: int,
+    output_tokens: int,
+    picture_tokens: int,
+) -> tuple[float, bool]:
+    """US dollars of a call that made pictures, and whether a price is known: ``price`` by picture, else
+    by tokens, else the built-in table. ``output_tokens`` include those of the pictures.
+    """
+    if price and price.get("per_image") is not None:
+        return round(pictures * float(price["per_image"]), 6), True
+    if price and any(price.get(name) is not None for name in ("input_per_mtok", "output_per_mtok")):
+        return cost(
+            provider=provider,
+            model=model,
+            base_url=base_url,
+            price=price,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+        )
+    known = None
+    if output_tokens and find_spec("genai_prices") is not None:
+        known = _listed(provider, model, base_url, input_tokens, output_tokens, 0, picture_tokens)
+    return (0.0, False) if known is None else (round(known, 6), True)
+
+
 @lru_cache(maxsize=4096)
 def price_known(provider: str, model: str, base_url: str | None = None) -> bool | None:
     """Whether the built-in table has a price of this model; None where no table is installed."""
@@ -103,6 +134,7 @@ def _listed(
     input_tokens: int,
     output_tokens: int,
     cached_tokens: int,
+    picture_tokens: int = 0,
 ) -> float | None:
     """The table's price of a call in dollars; None when the table does not know the model."""
     own = None if base_url else _LISTED_AS.get(provider)
@@ -114,6 +146,7 @@ def _listed(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cache_read_tokens=cached_tokens or None,
+        output_image_tokens=picture_tokens or None,
     )
     try:
         if own:

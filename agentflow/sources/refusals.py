@@ -28,6 +28,9 @@ _TOO_LONG = re.compile(
     re.I,
 )
 
+_FILTERED = ("content_filter", "content_policy_violation", "moderation_blocked", "contentFilter")
+"""Codes of requests that a content filter refused; the last one is Azure's, for pictures."""
+
 
 def refusal(
     where: str,
@@ -64,7 +67,7 @@ def refusal(
             f"The request is longer than {where} takes; shorten the prompt or lower max_tokens. "
             f"{said}"
         )
-    if code in ("content_filter", "content_policy_violation"):
+    if code in _FILTERED:
         return ContentFiltered(
             f"The content filter of {where} refused the request; change the prompt. {said}"
         )

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentflow.errors import ContentFiltered, ProviderRateLimited, ProviderRejected
-from agentflow.sources.answer import Answer, Counts, OnText, counted
+from agentflow.sources.answer import Answer, OnText
 from agentflow.sources.base import Message, ModelRequest
-from agentflow.sources.chat import is_closed, reasons
+from agentflow.sources.chat import counts, is_closed, reasons
 from agentflow.sources.credentials import masked
 from agentflow.sources.parameters import Parameters
 from agentflow.sources.pictures import parts, picture
@@ -136,7 +136,6 @@ def read_event(answer: Answer, event: Json, on_text: OnText) -> None:
     elif kind in ("response.completed", "response.incomplete", "response.failed"):
         came = event.get("response")
         if isinstance(came, dict):
-            answer.end(on_text)
             _end(answer, came)
 
 
@@ -144,7 +143,7 @@ def _end(answer: Answer, came: Mapping[str, Json]) -> None:
     """Note how an answer ended, its model and usage. Raises StepError when it failed."""
     answer.named(came.get("model"))
     if isinstance(came.get("usage"), dict):
-        answer.counts = _counts(came["usage"])
+        answer.counts = counts(came["usage"], "input", "output")
     status, error = came.get("status"), came.get("error")
     if status == "failed" or isinstance(error, dict):
         raise _failed(answer, error if isinstance(error, dict) else {})
@@ -167,16 +166,3 @@ def _failed(answer: Answer, error: Mapping[str, Json]) -> Exception:
     blames = code and code not in (*_PASSING, "rate_limit_exceeded")
     status = 400 if blames else None
     return refusal(answer.where, status=status, headers={}, code=code, said=words, credential=None)
-
-
-def _counts(usage: Mapping[str, Json]) -> Counts | None:
-    def detail(group: str, name: str) -> Json:
-        details = usage.get(group)
-        return details.get(name) if isinstance(details, dict) else None
-
-    return counted(
-        usage.get("input_tokens"),
-        usage.get("output_tokens"),
-        detail("input_tokens_details", "cached_tokens"),
-        detail("output_tokens_details", "reasoning_tokens"),
-    )

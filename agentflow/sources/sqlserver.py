@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -15,22 +15,25 @@ import msgspec
 from agentflow import egress
 from agentflow.addresses import Policy
 from agentflow.errors import (
+    CallTimeout,
     ConnectionFailed,
     MissingCredential,
     ProviderRejected,
+    ProviderUnavailable,
     QueryFailed,
     QueryRefused,
     StepError,
+    UnknownOutcome,
 )
 from agentflow.sources.credentials import Credentials, masked
-from agentflow.sources.sql import SqlRequest, SqlService
+from agentflow.sources.sql import Column, FiledRows, RowFile, Rows, SqlRequest, SqlService
 from agentflow.spec.sql import MYSQL, POSTGRES, Statement
 from agentflow.spec.sqlrules import refusal
 
 Json = Any
-TIMEOUT_S = 30.0
+TIMEOUT_S, FILE_TIMEOUT_S = 30.0, 600.0
 CONNECT_S = 10.0
-MOST_ROWS = 10_000
+MOST_ROWS, MOST_FILE_ROWS, MOST_FILE_BYTES = 10_000, 100_000_000, 5_000_000_000
 SCHEMES = {"postgres": POSTGRES, "postgresql": POSTGRES, "mysql": MYSQL, "mariadb": MYSQL}
 _PORTS = {POSTGRES: 5432, MYSQL: 3306}
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62})?")
@@ -54,6 +57,18 @@ class Address(msgspec.Struct, frozen=True):
     def where(self) -> str:
         """As messages name it."""
         return f"Database {self.database!r} at {self.host}:{self.port}"
+
+    def late(self, limit: float) -> CallTimeout:
+        """It had so many seconds."""
+        return CallTimeout(f"{self.where} did not finish the statement within {limit:g} s")
+
+    def lost(self, what: str) -> ProviderUnavailable:
+        """It went away in a statement."""
+        return ProviderUnavailable(f"The connection to {self.where} was lost ({what})")
+
+    def rolled_back(self, what: str) -> ProviderUnavailable:
+        """It could not carry the statement out beside others, and did nothing."""
+        return ProviderUnavailable(f"{self.where} rolled the statement back ({what})")
 
 
 class Server:
@@ -97,14 +112,37 @@ class Server:
             raise ConnectionFailed(f"The name {address.host!r} has no address")
         return found[0]
 
-    def timeout_s(self, request: SqlRequest) -> float:
-        """The limit of a statement in seconds: the node's, else the source's."""
+    def timeout_s(self, request: SqlRequest, filed: bool = False) -> float:
+        """The limit of a statement in seconds: the node's, else the source's. ``filed``: its rows go
+        into a file."""
         own = self.config.get("timeout") or self.config.get("timeout_s")
-        return float(request.timeout_s or own or TIMEOUT_S)
+        return float(request.timeout_s or own or (FILE_TIMEOUT_S if filed else TIMEOUT_S))
 
-    def most_rows(self, request: SqlRequest) -> int:
-        """How many rows the result may have."""
-        return min(request.limit, int(self.config.get("max_rows") or MOST_ROWS))
+    def most_rows(self, request: SqlRequest, filed: bool = False) -> int:
+        """How many rows the result may have; ``filed``: they go into a file."""
+        name, most = ("max_file_rows", MOST_FILE_ROWS) if filed else ("max_rows", MOST_ROWS)
+        return min(request.limit, int(self.config.get(name) or most))
+
+    def result(
+        self, columns: Sequence[Column], request: SqlRequest, file: RowFile | None = None
+    ) -> Rows | FiledRows:
+        """What takes the rows of a statement, up to their limits; ``file``: that one does. Raises
+        QueryFailed."""
+        most = self.most_rows(request, file is not None)
+        if file is None:
+            return Rows(columns, most)
+        most_bytes = int(self.config.get("max_file_bytes") or MOST_FILE_BYTES)
+        return FiledRows(columns, most, most_bytes, file)
+
+    def after(self, progress: Sequence[str], error: StepError) -> StepError:
+        """An error as far as it is known what the statement did: nothing, or nobody knows. ``progress``:
+        ``begun``, ``committing``."""
+        lost = isinstance(error, ProviderUnavailable | CallTimeout)
+        if not progress and isinstance(error, ProviderUnavailable):
+            return ConnectionFailed(error.message)
+        if not lost or "committing" not in progress or self.dedupe_table() is not None:
+            return error
+        return UnknownOutcome(f"{error.message}; whether the write took effect is unknown")
 
     def dedupe_table(self) -> str | None:
         """The name of the dedupe table, if the source has one. Raises QueryRefused."""
@@ -228,6 +266,13 @@ def tls(address: Address) -> ssl.SSLContext:
             f"{address.where}: the certificate authority (sslrootcert) cannot be read"
         ) from None
     return context
+
+
+def would_change() -> QueryRefused:
+    """What to say when a statement tries to write where it must only read."""
+    return QueryRefused(
+        "Invalid SQL for mode 'read': it would change data, and the server refused it"
+    )
 
 
 def failed(address: Address, said: str, code: str = "") -> StepError:

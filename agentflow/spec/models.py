@@ -140,7 +140,7 @@ class ResourcesSpec(SpecModel):
 
 
 class CacheSpec(SpecModel):
-    """Reuse of an earlier result with the same inputs, node, source and tenant."""
+    """Reuse of an earlier result with the same inputs, node content, sources and tenant."""
 
     ttl_s: Positive = Field(
         description="How old such a result may be, in seconds.", examples=[3600]

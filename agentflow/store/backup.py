@@ -38,7 +38,7 @@ TABLES = (
     "blob_uses", "erasures",
 )  # fmt: skip
 """What is backed up, each after those that it refers to."""
-LEFT_OUT = ("coordinators", "alembic_version", "snapshots", "blob_space")
+LEFT_OUT = ("coordinators", "alembic_version", "snapshots", "cached_results", "blob_space")
 """Who works on what; what is only a shortcut; which blobs are whose (see store.blobs_backup)."""
 
 Say = Callable[[str], None]

@@ -6,6 +6,8 @@ databases may share one place. A blob never changes; the rows that say which the
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -16,6 +18,10 @@ from agentflow.errors import ConfigError, StoreError
 from agentflow.store.pool import Connection, unavailable
 
 BUCKET = "s3://"
+PIECE_BYTES = 1 << 20
+"""What is read at once of a blob that is read in pieces."""
+ABANDONED_S = 86_400.0
+"""Age of a draft after which :meth:`BlobStore.check` removes it: its writer is gone."""
 _SPACE = "SELECT space FROM blob_space"
 
 
@@ -25,6 +31,19 @@ class Held(NamedTuple):
     tenant: UUID
     sha256: str
     size: int
+
+
+class Draft(Protocol):
+    """Content under way whose address is not known yet. Raises StoreUnavailable as the store does."""
+
+    async def write(self, content: bytes) -> None:
+        """Add one more piece."""
+        ...
+
+    async def keep(self, tenant: UUID, sha256: str, size: int) -> None:
+        """That was all of it: the blob is durable under its address when this returns. What is there
+        already stays."""
+        ...
 
 
 class BlobStore(Protocol):
@@ -37,6 +56,20 @@ class BlobStore(Protocol):
 
     async def put(self, tenant: UUID, sha256: str, content: bytes) -> None:
         """Keep the content; it is durable when this returns. What is there already stays."""
+        ...
+
+    def draft(self) -> AbstractAsyncContextManager[Draft]:
+        """Begin content that is written piece by piece; what was not kept is gone at the end of the
+        block, and what a process left that died in it is removed by :meth:`check`, a day later."""
+        ...
+
+    async def size(self, tenant: UUID, sha256: str) -> int | None:
+        """How many bytes lie there; None where there are none."""
+        ...
+
+    def pieces(self, tenant: UUID, sha256: str) -> AsyncIterator[bytes]:
+        """The content as it lies there, not verified, in pieces of about :data:`PIECE_BYTES`. Nothing
+        where there is none."""
         ...
 
     async def get(self, tenant: UUID, sha256: str) -> bytes | None:

@@ -15,11 +15,10 @@ from uuid import UUID
 import msgspec
 
 from agentflow.errors import ConfigError
-from agentflow.store.blobs import BlobStore, space_of
+from agentflow.store.blobs import PIECE_BYTES, BlobStore, space_of
 from agentflow.store.blobs_collection import LOCK
 from agentflow.store.blobs_references import Reference
 from agentflow.store.pool import Connection, unavailable
-from agentflow.store.sealing import is_whole
 
 Opener = Callable[[UUID], BlobStore]
 """Opens the place of large values for a database's space."""
@@ -85,12 +84,14 @@ async def write(
     async for row in connection.cursor(_USED):
         reference = Reference(row["sha256"].hex(), row["size"])
         if store.local:
-            content = await store.get(row["tenant_id"], reference.sha256)
-            if content is None or not is_whole(reference, content):
+            if not await _is_whole(store, row["tenant_id"], reference):
                 missing.append(reference.sha256)
                 say(f"large value {reference.sha256} is missing or damaged: not in the backup")
                 continue
-            archive.writestr(f"{_FOLDER}{row['tenant_id'].hex}/{reference.sha256}", content)
+            name = f"{_FOLDER}{row['tenant_id'].hex}/{reference.sha256}"
+            with archive.open(name, "w", force_zip64=True) as file:
+                async for piece in store.pieces(row["tenant_id"], reference.sha256):
+                    file.write(piece)
         count, size = count + 1, size + reference.size
     if store.local:
         say(f"large values: {count}, {size} bytes")
@@ -104,6 +105,15 @@ async def write(
         size=size,
         missing=tuple(missing),
     )
+
+
+async def _is_whole(store: BlobStore, tenant: UUID, reference: Reference) -> bool:
+    """Whether the content lies there as it was put; it is read once for it, piece by piece."""
+    digest, size = hashlib.sha256(), 0
+    async for piece in store.pieces(tenant, reference.sha256):
+        digest.update(piece)
+        size += len(piece)
+    return size == reference.size and digest.hexdigest() == reference.sha256
 
 
 def members(archive: zipfile.ZipFile) -> Iterator[Member]:
@@ -163,7 +173,12 @@ async def restore(
             )
         return
     for member in members(archive):
-        await store.put(member.tenant, member.sha256, archive.read(member.name))
+        size = archive.getinfo(member.name).file_size
+        async with store.draft() as draft:
+            with archive.open(member.name) as content:
+                while piece := content.read(PIECE_BYTES):
+                    await draft.write(piece)
+            await draft.keep(member.tenant, member.sha256, size)
     await _adopt(connection, store)
     say(f"large values: {values.count}")
 

@@ -8,17 +8,16 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 from agentflow.errors import ConfigError, StoreUnavailable
-from agentflow.store.blobs import Held
+from agentflow.store.blobs import ABANDONED_S, PIECE_BYTES, Draft, Held
 
 log = logging.getLogger(__name__)
-
-ABANDONED_S = 86_400.0
-"""Age of a file that was begun and not finished after which it is removed."""
 
 
 class BlobFolder:
@@ -35,6 +34,36 @@ class BlobFolder:
         """See the contract."""
         with self._reachable():
             await asyncio.to_thread(self._write, self._path(tenant, sha256), content)
+
+    @contextlib.asynccontextmanager
+    async def draft(self) -> AsyncIterator[Draft]:
+        """See the contract."""
+        path = self._drafts / secrets.token_hex(16)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open_draft, path))
+        try:
+            with self._reachable():
+                file = await asyncio.shield(opening)
+            yield _FolderDraft(self, path, file)
+        finally:
+            if opening.done():
+                _discard(path, opening)
+            else:  # given up while a thread makes the file
+                opening.add_done_callback(partial(_discard, path))
+
+    async def size(self, tenant: UUID, sha256: str) -> int | None:
+        """See the contract."""
+        with self._reachable():
+            return await asyncio.to_thread(self._size, self._path(tenant, sha256))
+
+    async def pieces(self, tenant: UUID, sha256: str) -> AsyncIterator[bytes]:
+        """See the contract."""
+        with self._reachable():
+            if await asyncio.to_thread(self._size, self._path(tenant, sha256)) is None:
+                return
+            file = await asyncio.to_thread(self._path(tenant, sha256).open, "rb")
+            with file:
+                while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+                    yield piece
 
     async def get(self, tenant: UUID, sha256: str) -> bytes | None:
         """See the contract."""
@@ -68,23 +97,45 @@ class BlobFolder:
 
     def _write(self, path: Path, content: bytes) -> None:
         """The file is there, whole and durable, when this returns."""
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_size == len(content):
-                _sync(path.parent)  # whoever named it may not have got there yet
-                return
-        for folder in (self._drafts, path.parent):
-            _make(self._folder, folder)
+        if self._is_there(path, len(content)):
+            return
         draft = self._drafts / secrets.token_hex(16)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
+            with self._open_draft(draft) as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
+                self._finish(file, draft, path)
         finally:
             draft.unlink(missing_ok=True)
+
+    def _is_there(self, path: Path, size: int) -> bool:
+        """Whether a file of this size is there, durable."""
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size == size:
+                _sync(path.parent)  # whoever named it may not have got there yet
+                return True
+        return False
+
+    def _open_draft(self, draft: Path) -> BinaryIO:
+        """A new file for this user's eyes alone."""
+        _make(self._folder, self._drafts)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        return os.fdopen(os.open(draft, flags, 0o600), "wb")
+
+    def _finish(self, file: BinaryIO, draft: Path, path: Path) -> None:
+        """Give a draft its name; it is durable when this returns."""
+        file.flush()
+        os.fsync(file.fileno())
+        _make(self._folder, path.parent)
+        os.replace(draft, path)
         _sync(path.parent)
+
+    def _size(self, path: Path) -> int | None:
+        """A file that is not there is no more than missing while the folder itself is there."""
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            os.scandir(self._root).close()
+            return None
 
     def _read(self, path: Path) -> bytes | None:
         """A file that cannot be read is no more than missing while the folder itself is there."""
@@ -119,6 +170,35 @@ class BlobFolder:
                 f"The folder of large values, {self.place}, is away ({error.strerror}): see to its "
                 "disk and its permissions"
             ) from error
+
+
+class _FolderDraft:
+    """A file that has no name among the others yet."""
+
+    def __init__(self, folder: BlobFolder, path: Path, file: BinaryIO) -> None:
+        self._folder, self._path, self._file = folder, path, file
+
+    async def write(self, content: bytes) -> None:
+        """See the contract."""
+        with self._folder._reachable():
+            await asyncio.to_thread(self._file.write, content)
+
+    async def keep(self, tenant: UUID, sha256: str, size: int) -> None:
+        """See the contract."""
+        with self._folder._reachable():
+            await asyncio.to_thread(self._keep, self._folder._path(tenant, sha256), size)
+
+    def _keep(self, path: Path, size: int) -> None:
+        if not self._folder._is_there(path, size):
+            self._folder._finish(self._file, self._path, path)
+
+
+def _discard(path: Path, opening: asyncio.Future[BinaryIO]) -> None:
+    """A draft whose writer has ended, however it did; nothing happens where it has its name."""
+    with contextlib.suppress(OSError):
+        opening.result().close()
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _make(top: Path, folder: Path) -> None:

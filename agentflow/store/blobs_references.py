@@ -100,14 +100,32 @@ def _put_back(content: bytes, blobs: Mapping[Reference, bytes], known: frozenset
 
 def _without_large(value: Json, blobs: dict[Reference, bytes], depth: int) -> Json:
     """The value, or a marker in its place; what was taken out is added to ``blobs``."""
-    if isinstance(value, str):
-        small = len(value) * _PER_CHARACTER + 2 <= LIMIT or len(_encode(value)) <= LIMIT
-        return value if small else _taken_out(value, blobs)
-    if not isinstance(value, (dict, list)) or len(_encode(value)) <= LIMIT:
+    if not _is_large(value):
         return value
-    if depth < _DEEPEST:
+    if depth < _DEEPEST and not isinstance(value, str):
         value = _without_large_children(value, blobs, depth)
-    return value if len(_encode(value)) <= LIMIT else _taken_out(value, blobs)
+        return _taken_out(value, blobs) if _is_large(value) else value
+    return _taken_out(value, blobs)
+
+
+def _is_large(value: Json) -> bool:
+    """Whether it is longer than LIMIT, encoded."""
+    if isinstance(value, str):
+        most = len(value) * _PER_CHARACTER + 2
+        return most > LIMIT and (_has_long_text(value) or len(_encode(value)) > LIMIT)
+    if not isinstance(value, (dict, list)):
+        return False
+    return _has_long_text(value) or len(_encode(value)) > LIMIT
+
+
+def _has_long_text(value: Json, levels: int = 3) -> bool:
+    """Whether it is or holds, a few levels of objects down, a text that is too long by its characters
+    alone: to encode it again at each level would cost more than all the rest."""
+    if isinstance(value, str):
+        return len(value) + 2 > LIMIT
+    if not isinstance(value, dict) or not levels:
+        return False
+    return any(_has_long_text(child, levels - 1) for child in value.values())
 
 
 def _without_large_children(value: Json, blobs: dict[Reference, bytes], depth: int) -> Json:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from agentflow.errors import ConfigError, StoreUnavailable
-from agentflow.store.blobs import BlobStore, Held
+from agentflow.store.blobs import ABANDONED_S, PIECE_BYTES, BlobStore, Draft, Held
 
 RETRIES = 2
 RETRY_S = 10.0
 CONNECT_S = 5.0
 REQUEST_S = 60.0
 """The longest that one request may take; large blobs go in several."""
+PART_BYTES = 8 << 20
+"""A part of an upload; S3 takes 10 000 of them."""
+PARTS_AT_ONCE = 2
+_DRAFTS = ".drafts/"
 
 
 def open_bucket(place: str, space: UUID) -> BlobStore:
@@ -75,6 +79,41 @@ class BlobBucket:
                     return
             await obstore.put_async(self._store, path, content)
 
+    @contextlib.asynccontextmanager
+    async def draft(self) -> AsyncIterator[Draft]:
+        """See the contract. An upload in parts, whose object is copied to its address by the server;
+        an upload that breaks off is aborted."""
+        draft = _BucketDraft(self)
+        try:
+            yield draft
+        except BaseException as error:
+            await draft.abort(error)
+            raise
+        else:
+            await draft.abort(None)
+
+    async def size(self, tenant: UUID, sha256: str) -> int | None:
+        """See the contract."""
+        import obstore
+
+        with self._reachable():
+            try:
+                return int((await obstore.head_async(self._store, _path(tenant, sha256)))["size"])
+            except FileNotFoundError:
+                return None
+
+    async def pieces(self, tenant: UUID, sha256: str) -> AsyncIterator[bytes]:
+        """See the contract."""
+        import obstore
+
+        with self._reachable():
+            try:
+                found = await obstore.get_async(self._store, _path(tenant, sha256))
+            except FileNotFoundError:
+                return
+            async for piece in found.stream(min_chunk_size=PIECE_BYTES):
+                yield bytes(piece)
+
     async def get(self, tenant: UUID, sha256: str) -> bytes | None:
         """See the contract."""
         import obstore
@@ -115,11 +154,22 @@ class BlobBucket:
         try:
             await obstore.put_async(self._store, trial, b"trial")
             await obstore.delete_async(self._store, trial)
+            await self._tidy()
         except (BaseError, OSError) as error:
             raise ConfigError(
                 f"Large values cannot be kept in {self.place} ({type(error).__name__}): check that the "
                 "bucket exists, its endpoint, and the credentials and region of the AWS_* variables"
             ) from None
+
+    async def _tidy(self) -> None:
+        """Remove drafts of processes that ended while they wrote."""
+        import obstore
+
+        before = datetime.now(UTC) - timedelta(seconds=ABANDONED_S)
+        async for page in obstore.list(self._store, prefix=_DRAFTS):
+            for found in page:
+                if found["last_modified"] < before:
+                    await obstore.delete_async(self._store, found["path"])
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -132,6 +182,48 @@ class BlobBucket:
                 f"The bucket of large values, {self.place}, is away or refuses us "
                 f"({type(error).__name__}): see to it and to the AWS_* variables"
             ) from None
+
+
+class _BucketDraft:
+    """An upload in parts, under a name of no blob."""
+
+    def __init__(self, bucket: BlobBucket) -> None:
+        import obstore
+
+        self._bucket = bucket
+        self._path = f"{_DRAFTS}{secrets.token_hex(16)}"
+        self._upload: Any = obstore.open_writer_async(
+            bucket._store, self._path, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+        )
+        self._whole = False
+
+    async def write(self, content: bytes) -> None:
+        """See the contract."""
+        with self._bucket._reachable():
+            await self._upload.write(content)
+
+    async def keep(self, tenant: UUID, sha256: str, size: int) -> None:
+        """See the contract."""
+        import obstore
+
+        with self._bucket._reachable():
+            await self._upload.close()
+            self._whole = True
+            if await self._bucket.size(tenant, sha256) != size:
+                path = _path(tenant, sha256)
+                await obstore.copy_async(self._bucket._store, self._path, path)
+
+    async def abort(self, error: BaseException | None) -> None:
+        """Leave nothing but what was kept. What cannot be removed now is a draft for check to find."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        with contextlib.suppress(BaseError, OSError):
+            if self._whole:
+                await obstore.delete_async(self._bucket._store, self._path)
+            else:
+                gone = error or RuntimeError("the upload was not kept")
+                await self._upload.__aexit__(type(gone), gone, None)
 
 
 def _path(tenant: UUID, sha256: str) -> str:

@@ -21,7 +21,7 @@ from agentflow.execution.events import (
 from agentflow.execution.journal import Append, Claimed, Command, Recorded, Snapshot
 from agentflow.store import snapshots
 from agentflow.store import statements as sql
-from agentflow.store.journal_rows import Rows, columns, late_rows, started_at
+from agentflow.store.journal_rows import Rows, columns, kept_blobs, late_rows, started_at
 from agentflow.store.pool import Connection, unavailable
 from agentflow.store.rows import execution_id, execution_uuid, tenant_id, unseal
 from agentflow.store.sealing import NOTHING, Sealer, recorded
@@ -69,6 +69,8 @@ class PostgresJournal:
         async with self._fenced():
             rows = Rows.of(batch)
             uses = await self._sealer.seal(*rows.values(batch)) if rows.large else NOTHING
+            if kept := list(kept_blobs(batch)):
+                uses = uses.and_(await self._sealer.hold(kept))
             if uses or any(map(_has_more_than_events, batch)):
                 async with self._pool.acquire() as connection, connection.transaction():
                     await self._append_all(connection, batch, rows)

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from agentflow.execution.events import (
+    Blob,
     Event,
     ExecutionResumed,
     ExecutionStarted,
     ModelCall,
+    StepCompleted,
     StepLate,
     encode,
     kind,
@@ -77,6 +79,16 @@ class Rows(NamedTuple):
         for group, key, values in (*groups, (self.steps, 0, (7,)), (self.waits, 0, (9,))):
             keys: list[Any] = group[key]
             yield Columns([Owner(tenants[each], each) for each in keys], group, values)
+
+
+def kept_blobs(batch: Sequence[Append]) -> Iterator[tuple[Owner, Blob]]:
+    """What the completed steps refer to, each with whose it is."""
+    for append in batch:
+        named = [append.outcome.blobs] if append.outcome else []
+        named += [event.blobs for event in append.events if isinstance(event, StepCompleted)]
+        if any(named):
+            owner = Owner(tenant_uuid(append.tenant), execution_uuid(append.execution_id))
+            yield from ((owner, blob) for blobs in named for blob in blobs)
 
 
 def columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:

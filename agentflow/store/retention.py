@@ -19,6 +19,7 @@ import asyncpg
 from agentflow.errors import StoreUnavailable
 from agentflow.store.blobs import BlobStore
 from agentflow.store.blobs_collection import collect
+from agentflow.store.cached_results import EXPIRED_ROWS, remove_expired
 from agentflow.store.pool import Connection, unavailable
 
 ROWS = 200
@@ -32,7 +33,7 @@ BUSY_S = 1.0
 """The pause after a tick that left something."""
 GONE_S = 3600.0
 """How long the row of a coordinator stays after its end."""
-PIECES = ("journal", "steps", "snapshots", "waits", "blob_uses")
+PIECES = ("journal", "steps", "snapshots", "waits", "cached_results", "blob_uses")
 """Tables whose rows are removed piece by piece."""
 ERASED = ("executions", "commands", "erasures", *PIECES)
 """Every table with rows of an execution."""
@@ -79,7 +80,8 @@ WITH piece AS MATERIALIZED (
      LIMIT $1),
 gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM piece)) RETURNING 1)
 SELECT count(*) FROM gone"""
-"""Rows of an erased execution change no more, so their places (ctid) are theirs."""
+"""Rows of an erased execution change no more, so their places (ctid) are theirs. But for a result that is
+kept anew meanwhile, whose loss is harmless."""
 
 _LOOSEN = """
 WITH piece AS MATERIALIZED (
@@ -105,6 +107,7 @@ DELETE FROM erasures e
    AND (SELECT 1 FROM steps s WHERE s.execution_id = e.execution_id LIMIT 1) IS NULL
    AND (SELECT 1 FROM snapshots s WHERE s.execution_id = e.execution_id LIMIT 1) IS NULL
    AND (SELECT 1 FROM waits w WHERE w.execution_id = e.execution_id LIMIT 1) IS NULL
+   AND (SELECT 1 FROM cached_results r WHERE r.execution_id = e.execution_id LIMIT 1) IS NULL
    AND (SELECT 1 FROM blob_uses u WHERE u.execution_id = e.execution_id LIMIT 1) IS NULL"""
 
 _GONE = """
@@ -177,8 +180,8 @@ async def forget_coordinators(pool: asyncpg.Pool, gone_s: float = GONE_S) -> lis
 
 
 class Housekeeping:
-    """Does both from time to time, in a task of its own, on the pool that it is given, and collects the
-    blobs that nothing refers to.
+    """Does both from time to time, in a task of its own, on the pool that it is given, removes results
+    that nobody may reuse any more, and collects the blobs that nothing refers to.
 
     ``erasing``: False keeps every execution for ever.
     """
@@ -222,8 +225,9 @@ class Housekeeping:
         if self._erasing:
             erased = await erase(self._pool, self._cap_days)
         gone = await forget_coordinators(self._pool)
+        results = await remove_expired(self._pool)
         blobs = await collect(self._pool, self._blobs)
-        if erased.executions or gone or blobs:
-            counts = {"executions": erased.executions, "coordinators": len(gone), "blobs": blobs}
-            log.info("erased", extra=counts)
-        return erased.more
+        if erased.executions or gone or results or blobs:
+            counts = {"executions": erased.executions, "coordinators": len(gone)}
+            log.info("erased", extra={**counts, "results": results, "blobs": blobs})
+        return erased.more or results == EXPIRED_ROWS

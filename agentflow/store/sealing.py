@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from agentflow.errors import BlobLost, StoreError, StoreUnavailable
-from agentflow.execution.events import decode
+from agentflow.execution.events import Blob, decode
 from agentflow.execution.journal import Recorded
 from agentflow.store.blobs import BlobStore
 from agentflow.store.blobs_references import (
@@ -94,6 +94,10 @@ class Uses(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.made)
 
+    def and_(self, other: Uses) -> Uses:
+        """Both of them."""
+        return Uses({**self.made, **other.made}, self.named | other.named)
+
 
 NOTHING = Uses({}, set())
 
@@ -135,6 +139,32 @@ class Sealer:
                 blobs[blob] = content
                 named.add((owner.execution, blob))
         return Uses(await self._keep(blobs), named)
+
+    async def hold(self, kept: Iterable[tuple[Owner, Blob]]) -> Uses:
+        """Blobs whose content a worker kept before. What comes back is to be named as that of
+        :meth:`seal`. One whose content is gone (it was asked for an hour ago, or somebody removed it) is
+        logged and not named; who reads it is told that it is lost. Raises StoreError, StoreUnavailable.
+        """
+        owners: dict[_Blob, set[Owner]] = {}
+        types: dict[tuple[UUID, str], _Blob] = {}  # one row each, whatever its writers called it
+        for owner, content in kept:
+            one = _Blob(owner.tenant, Reference(content.sha256, content.size, content.mime_type))
+            one = types.setdefault((owner.tenant, content.sha256), one)
+            owners.setdefault(one, set()).add(owner)
+        if not owners:
+            return NOTHING
+        if self._store is None:
+            raise StoreError("There is no place for a large value: AGENTFLOW_BLOBS names one")
+        made = {blob: self._made[blob] for blob in owners if blob in self._made}
+        new = [blob for blob in owners if blob not in made]
+        touched = await self._touch(new) if new else {}
+        for blob in new:
+            if await self._store.size(blob.tenant, blob.reference.sha256) == blob.reference.size:
+                self._made[blob] = made[blob] = touched[blob]
+            else:
+                self._lost(next(iter(owners[blob])), blob.reference, "missing")
+        named = {(owner.execution, blob) for blob in made for owner in owners[blob]}
+        return Uses(made, named)
 
     async def _keep(self, blobs: dict[_Blob, bytes]) -> dict[_Blob, int]:
         """Touch and put what this process has not put before."""

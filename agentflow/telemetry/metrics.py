@@ -38,6 +38,8 @@ from agentflow.plan.plan import Plan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
+STEPS = "steps"
+"""The cache of results of steps, as the label ``cache`` names it."""
 MAX_VALUES = 100
 EXECUTION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 STEP_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
@@ -113,6 +115,18 @@ class MetricsListener:
             ("source", "model"),
             registry=registry,
         )
+        self._hits = Counter(
+            "agentflow_cache_hits",
+            "Results that were reused instead of worked for.",
+            ("cache",),
+            registry=registry,
+        )
+        self._misses = Counter(
+            "agentflow_cache_misses",
+            "Results that were worked for although an earlier one would have done.",
+            ("cache",),
+            registry=registry,
+        )
         self._errors = Counter(
             "agentflow_errors", "Steps and executions that failed.", ("type",), registry=registry
         )
@@ -173,10 +187,20 @@ class MetricsListener:
             self._step_seconds.labels(_type_of(plan, event.step), status).observe(seconds)
         if isinstance(event, StepCompleted | StepFailed):
             self._bill(event.calls)
+        if isinstance(event, StepCompleted) and not event.reused_from:
+            self._note_reuse(plan, event)
         if isinstance(event, StepFailed):
             self._errors.labels(event.error.type).inc()
         elif isinstance(event, StepTimedOut):
             self._errors.labels("StepTimeout").inc()
+
+    def _note_reuse(self, plan: Plan, event: StepCompleted) -> None:
+        """A step whose node asks for reuse had an earlier result, or was worked for."""
+        index = plan.ids.get(node_id_of(event.step))
+        if event.cached is not None:
+            self._hits.labels(STEPS).inc()
+        elif index is not None and plan.nodes[index].cache is not None:
+            self._misses.labels(STEPS).inc()
 
     def _end(self, plan: Plan, execution_id: str, event: Event) -> None:
         self._open.pop(execution_id, None)

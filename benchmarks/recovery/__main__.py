@@ -24,15 +24,21 @@ from agentflow.settings import Settings
 from agentflow.store import embedded
 from benchmarks import recovery
 from benchmarks.recovery.measure import PARTS, once
-from benchmarks.recovery.systems import Half, OnRay, Pair, Wire, engine
+from benchmarks.recovery.systems import Half, OnRay, Pair, TwoNodes, Wire, engine
 
 Json = Any
 KINDS = {
     "coordinator": ("SIGKILL of a coordinator on Ray", 1.5),
     "worker": ("SIGKILL of a pool worker on Ray", 1.5),
     "standby": ("SIGKILL of an engine without Ray, another one beside it", 0.5),
+    "node": ("SIGKILL of the raylet of one of two nodes", 15.0),
     "drain": ("a coordinator on Ray is drained", 2.0),
     "term": ("SIGTERM of an engine without Ray, another one beside it", 2.0),
+}
+SYSTEMS: dict[str, tuple[Callable[..., Half], set[str]]] = {
+    "ray": (OnRay, {"coordinator", "worker", "drain"}),
+    "nodes": (TwoNodes, {"node"}),
+    "pair": (Pair, {"standby", "term"}),
 }
 
 
@@ -54,8 +60,7 @@ async def run(kinds: Sequence[str], kills: int, minutes: float) -> Json:
         stack.callback(shutil.rmtree, base)
         halves: dict[str, Half] = {}
         wire = await stack.enter_async_context(Wire().running())
-        for name, make in (("ray", OnRay), ("pair", Pair)):
-            wanted = {"ray": {"coordinator", "worker", "drain"}}.get(name, {"standby", "term"})
+        for name, (make, wanted) in SYSTEMS.items():
             if wanted & set(kinds):
                 half = await _opened(stack, base / name, make, wire)
                 halves.update(dict.fromkeys(wanted, half))
@@ -83,7 +88,7 @@ async def run(kinds: Sequence[str], kills: int, minutes: float) -> Json:
 
 
 async def _opened(
-    stack: contextlib.AsyncExitStack, folder: Path, make: Callable[..., Any], wire: Wire
+    stack: contextlib.AsyncExitStack, folder: Path, make: Callable[..., Half], wire: Wire
 ) -> Half:
     settings = Settings(
         data_dir=folder, log_level="INFO", egress_allow=(ip_network("127.0.0.0/8"),)

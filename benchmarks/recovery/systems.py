@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import asyncpg
+import psutil
 
 from agentflow.access.model import DEFAULT_TENANT
 from agentflow.flow import Flow, open_flow, open_local
@@ -180,6 +181,58 @@ class OnRay:
             return all(each["alive"] for each in await self._door.coordinators())
 
         await until(alive)
+
+
+class TwoNodes(OnRay):
+    """The same on two nodes of one machine, the second of which is killed."""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[TwoNodes]:
+        self._second: asyncio.subprocess.Process | None = None
+        async with super().running():
+            try:
+                yield self
+            finally:
+                await self._clear()
+
+    async def strike(self, kind: str, owner: str) -> float:
+        assert self._second is not None
+        below = psutil.Process(self._second.pid).children(recursive=True)
+        raylet = next(each for each in below if each.name() == "raylet")
+        now = time.time()
+        raylet.kill()
+        return now
+
+    async def mend(self) -> None:
+        await super().mend()
+        await self._clear()
+        self._second = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.campaign.second", self.cluster.address, "second"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._second.stdout is not None
+        await self._second.stdout.readline()
+        await until(self._has_worker)
+
+    async def _has_worker(self) -> bool:
+        """Whether the second node does calls: one of its worker's name lives there."""
+        import ray
+
+        from agentflow.distributed.pools import NAMESPACE
+
+        alive = {f"af/io/second-{node['NodeID'][:6]}" for node in ray.nodes() if node["Alive"]}
+        for name in alive:
+            with contextlib.suppress(ValueError, ray.exceptions.RayError):
+                await ray.get_actor(name, namespace=NAMESPACE).describe.remote()
+                return True
+        return False
+
+    async def _clear(self) -> None:
+        if self._second is not None:
+            await self._second.communicate()
 
 
 class Pair:

@@ -49,26 +49,25 @@ async def resume(client, execution_id: str, **body: Json):
     return await client.post(f"/api/v1/executions/{execution_id}/resume", json=body)
 
 
-async def seen(client, execution_id: str, status: str) -> Json:
-    """The execution once its status is this one."""
+async def over(client, execution_id: str) -> Json:
+    """The execution once it has ended: its stream of events ends with it."""
+    path = f"/api/v1/executions/{execution_id}"
     async with asyncio.timeout(10):
-        while True:
-            body = (await client.get(f"/api/v1/executions/{execution_id}")).json()
-            if body["status"] == status:
-                return body
-            await asyncio.sleep(0.02)
+        await client.get(f"{path}/events", headers={"Accept": "text/event-stream"})
+    return (await client.get(path)).json()
 
 
 async def test_execution_shows_what_it_waits_for_and_goes_on_with_the_answer(client):
     key = await asked(client)
-    (wait,) = (await seen(client, key, "waiting"))["waits"]
+    (wait,) = (await client.get(f"/api/v1/executions/{key}")).json()["waits"]
     assert wait["wait_id"] == "approve/0" and wait["kind"] == "human"
     assert wait["prompt"] == "Pay 42 EUR?" and wait["assignees"] == ["ann"]
     assert wait["form"]["required"] == ["approved"] and wait["due_at"] > wait["created_at"]
     answer = await resume(client, key, node_id="approve", data={"approved": False})
     assert answer.status_code == 200
     assert answer.json() == {"execution_id": key, "wait_id": "approve/0", "status": "answered"}
-    body = await seen(client, key, "completed")
+    body = await over(client, key)
+    assert body["status"] == "completed"
     assert body["output"] == {"approved": False} and body["waits"] == []
     result = body["final_state"]["outputs"]["approve"]
     assert result["decision"] == "rejected" and result["by"] == "bootstrap"
@@ -82,7 +81,7 @@ async def test_signal_before_its_wait_is_kept_and_delivered(client):
     again = await resume(client, key, signal="paid", data={"sum": 43})
     assert again.status_code == 409
     await resume(client, key, wait_id="approve/0", data={"approved": True})
-    body = await seen(client, key, "completed")
+    body = await over(client, key)
     assert body["final_state"]["payment"] == {"sum": 42}
 
 
@@ -92,7 +91,7 @@ async def test_second_answer_is_a_conflict_for_ever(client):
     found = sorted(answer.status_code for answer in await asyncio.gather(*answers))
     assert found == [200, 409, 409, 409]
     await resume(client, key, signal="paid")
-    await seen(client, key, "completed")
+    assert (await over(client, key))["status"] == "completed"
     late = await resume(client, key, wait_id="approve/0", data={"approved": True})
     assert (late.status_code, late.json()["code"]) == (409, "CONFLICT")
 

@@ -13,7 +13,7 @@ from tests.campaign import report
 from tests.campaign.builds import REAL
 from tests.campaign.campaign import USERS, campaign
 from tests.campaign.drills import broken_builds
-from tests.campaign.faults import KINDS
+from tests.campaign.kinds import KINDS
 
 
 def main() -> int:
@@ -32,8 +32,9 @@ def main() -> int:
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     kinds = tuple(filter(None, given.kinds.split(",")))
-    if unknown := set(kinds) - {name for name, _, _ in KINDS}:
-        parser.error(f"unknown: {unknown}; there are {[name for name, _, _ in KINDS]}")
+    known = [kind.name for kind in KINDS]
+    if unknown := set(kinds) - set(known):
+        parser.error(f"unknown: {unknown}; there are {known}")
     print(f"campaign of {given.minutes:g} minutes, seed {seed}", flush=True)
     outcome = asyncio.run(
         campaign(given.minutes, seed, kinds=kinds, users=given.users, keep=given.keep, say=_say)

@@ -15,6 +15,7 @@ from tests.campaign.builds import REAL, Build
 from tests.campaign.checker import judge
 from tests.campaign.faults import Fault, Faults
 from tests.campaign.history import gather
+from tests.campaign.kinds import KINDS
 from tests.campaign.load import Client
 from tests.campaign.report import Outcome
 from tests.campaign.world import World
@@ -43,10 +44,10 @@ async def campaign(
         say(f"the system is up: {world.url}, {world.folder}")
         client = Client(lambda: world.url, world.provider, world.folder / "notes.db", seed, users)
         record = world.folder / "faults.jsonl"
-        faults = Faults(world, client, record, random.Random(seed), say)
+        faults = Faults(world, client, record, random.Random(seed), KINDS, say)
         telling = asyncio.create_task(_tell(client, faults.done, say))
         await faults.run(time.monotonic() + minutes * 60, kinds, gap_s)
-        world.proxy.heal()
+        await world.whole()
         say("no more faults; waiting until everything has ended")
         await client.settle(HEAL_S)
         telling.cancel()
@@ -67,9 +68,8 @@ async def judged(
     keep: Path | None = None,
 ) -> Outcome:
     """What has happened in a world, and the verdict on it."""
-    fenced = world.database_log().count("fenced out: ")
     blobs, notes = world.folder / "data/blobs", world.folder / "notes.db"
-    history = await gather(world.dsn, world.ledger, notes, blobs, faults, fenced)
+    history = await gather(world.database, world.target, world.ledger, notes, blobs, faults)
     if keep is not None:
         (keep / "history.json").write_bytes(msgspec.json.encode(history))
     return Outcome(
@@ -100,7 +100,8 @@ def _keep(world: World, folder: Path) -> None:
     for path in [world.folder / "system.log", world.folder / "second.log"]:
         if path.exists():
             shutil.copy(path, folder)
-    (folder / "database.log").write_text(world.database_log())
+    (folder / "database.log").write_text(world.database.log())
+    (folder / "target.log").write_text(world.target.log())
     logs = Path(str(world._told.get("folder", "/nowhere"))) / "session_latest/logs"
     if logs.exists():
         shutil.copytree(logs, folder / "ray", dirs_exist_ok=True, ignore_dangling_symlinks=True)

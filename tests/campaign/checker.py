@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 import msgspec
 
+from tests.campaign import outside_rules as outside
+from tests.campaign import rules
 from tests.campaign.history import Call, Fault, History, Noted
-from tests.campaign.rules import CLOCK_S, RULES, Record
+from tests.campaign.rules import CLOCK_S, Record, ended_sender
 
 LINGER_S = 12.0
 """How long after its end a fault may still be the cause of a repeated call: a lease, and its burial."""
@@ -30,6 +33,33 @@ class Verdict(msgspec.Struct, kw_only=True):
     thawed: int = 0
     """Calls that a stopped process sent off after it went on, for work that was done meanwhile."""
 
+
+RULES: tuple[tuple[str, Callable[[Record], Iterator[str]]], ...] = (
+    ("what was acknowledged is kept, and ends", rules.acknowledged_are_kept),
+    ("client, row and journal agree on the end", rules.answers_agree),
+    ("the journal has no gaps", rules.no_gaps),
+    ("a step ends once", rules.one_end_per_step),
+    ("nothing happens after the end", rules.nothing_after_the_end),
+    ("only the owner writes", rules.only_the_owner_writes),
+    ("one key per step", rules.one_key_per_step),
+    ("commit before call", rules.commit_before_call),
+    ("a call is told only what is committed", rules.told_only_what_is_committed),
+    ("a result is an answer of the provider", rules.results_are_answers),
+    ("the output is the last step's result", rules.results_have_calls),
+    ("an execution ends as it should", rules.ends_as_it_should),
+    ("what is committed is not called again", rules.nothing_after_completion),
+    ("nothing is called after a cancellation", rules.nothing_after_cancellation),
+    ("a large value is there before its name", rules.blobs_come_first),
+    ("once is at most once", rules.once_is_once),
+    ("a service does each thing once", outside.effects_are_once),
+    ("a write is made once", outside.writes_are_once),
+    ("no write is lost", outside.no_write_is_lost),
+    ("a write follows its intent", outside.writes_follow_their_intent),
+    ("a read sees what was written", outside.reads_see_writes),
+    ("an answer that was acknowledged is taken, once", outside.answers_are_kept),
+    ("a wait goes on with what was given before", outside.answers_come_before),
+    ("a timer is not early", outside.timers_are_not_early),
+)
 
 REPEATS = "a repeated call was in flight at a fault"
 ADOPTED = "what a living worker does is adopted"
@@ -56,9 +86,10 @@ def _repeats(record: Record, verdict: Verdict, strict_adoption: bool) -> None:
     met: set[int] = set()
     for (tag, step), calls in record.calls.items():
         for former, again in itertools.pairwise(calls):
-            if former.refused:
+            if former.refused or former.hung_up:
                 continue
-            cause = _cause(record, former, again)
+            first, second = (again, former) if record.sent_before(again) else (former, again)
+            cause = _cause(record, first, second)
             causes[cause or "none"] += 1
             if cause is None:
                 what = f"{tag}: {step} was called again after {again.began - former.began:.1f} s"
@@ -89,6 +120,8 @@ def _cause(record: Record, former: Call, again: Call) -> str | None:
 
 
 def _meets(fault: Fault, call: Call, execution: str, until: float, linger_s: float = 0.0) -> bool:
+    if ended_sender(fault, call):
+        return True
     if not fault.hit or fault.at > until or fault.until + linger_s < call.began:
         return False
     return fault.everything or call.pid in fault.pids or execution in fault.executions

@@ -1,5 +1,6 @@
-"""What happened, from four who do not know of each other: the provider's ledger, the database's rows
-with the times of their commits, the client's notes, and the record of the faults."""
+"""What happened, from five who do not know of each other: the ledger of who is called, the database's
+rows with the times of their commits, those of the database that workflows write to, the client's notes,
+and the record of the faults."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from tests.campaign.database import Database
 from tests.campaign.faults import Fault
+from tests.campaign.target import Write, writes_of
 
 Json = Any
 
@@ -41,6 +44,34 @@ class Call(msgspec.Struct, kw_only=True):
     def refused(self) -> bool:
         """It was answered, and the answer was no."""
         return self.complete and self.status != 200
+
+    @property
+    def hung_up(self) -> bool:
+        """Who was called did what was asked for, and ended the connection without an answer."""
+        return self.status == 0
+
+
+class Effect(msgspec.Struct, kw_only=True):
+    """Something that the HTTP service did."""
+
+    id: int
+    key: str
+    tag: str
+    step: str
+    said: str = ""
+    at: float = 0.0
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What the client answered to a wait: ``token`` is its word, ``status`` what it was told; None where
+    it heard nothing."""
+
+    token: str
+    execution: str
+    wait: str
+    asked: float = 0.0
+    told: float | None = None
+    status: int | None = None
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -105,6 +136,9 @@ class History(msgspec.Struct, kw_only=True):
     kinds: dict[str, tuple[str, str]] = {}
     statuses: dict[str, str] = {}
     blobs: dict[str, Blob] = {}
+    effects: list[Effect] = []
+    writes: list[Write] = []
+    answers: list[Answer] = []
     fenced: int = 0
 
 
@@ -115,6 +149,15 @@ def calls_of(path: Path) -> list[Call]:
     database.close()
     fields = names.split(", ")
     return [Call(**{**dict(zip(fields, row)), "complete": bool(row[9])}) for row in rows]
+
+
+def _all(path: Path, table: str, kind: type[Json]) -> list[Json]:
+    """Every row of a table whose columns are the fields of a struct."""
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    database = sqlite3.connect(path)
+    rows = database.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall()
+    database.close()
+    return [kind(**dict(zip(names, row))) for row in rows]
 
 
 def noted_of(path: Path) -> list[Noted]:
@@ -133,11 +176,16 @@ def noted_of(path: Path) -> list[Noted]:
 
 
 async def gather(
-    dsn: str, ledger: Path, notes: Path, blobs: Path, faults: list[Fault], fenced: int = 0
+    database: Database,
+    target: Database,
+    ledger: Path,
+    notes: Path,
+    blobs: Path,
+    faults: list[Fault],
 ) -> History:
-    """Everything, read past the proxy and never through the engine."""
+    """Everything, read past the proxies and never through the engine."""
     files = await asyncio.to_thread(lambda: {path.name: path for path in blobs.glob("*/*/??/*")})
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(database.dsn)
     try:
         rows, tags = await _journal(connection, files)
         moved = await connection.fetch(
@@ -163,7 +211,10 @@ async def gather(
             name: Blob(at=path.stat().st_mtime, whole=_digest(path) == name)
             for name, path in files.items()
         },
-        fenced=fenced,
+        effects=_all(ledger, "effects", Effect),
+        writes=await writes_of(target),
+        answers=_all(notes, "answers", Answer),
+        fenced=database.log().count("fenced out: "),
     )
 
 
@@ -185,8 +236,7 @@ async def _journal(
             payload, named = _payload(row["payload"])
             if row["kind"] == "execution.created":
                 tags[str(payload["initial_state"].get("user_input"))] = _id(row)
-            result = _found(payload.get("result"), files)
-            text = _found(result.get("text"), files) if isinstance(result, dict) else result
+            text = _word(_found(payload.get("result"), files), files)
             rows.append(
                 Row(
                     execution=_id(row),
@@ -203,6 +253,18 @@ async def _journal(
                 )
             )
     return rows, tags
+
+
+def _word(result: Json, files: dict[str, Path]) -> Json:
+    """What a step gave: a model's text, the first row of a database, what the service said, an answer."""
+    if not isinstance(result, dict):
+        return result
+    rows, data = result.get("rows"), result.get("data")
+    if rows is not None:
+        return rows[0]["said"] if len(rows) == 1 else f"{len(rows)} rows"
+    if isinstance(data, dict):
+        return data.get("said", data.get("token"))
+    return result.get("token", _found(result.get("text"), files))
 
 
 def _payload(content: bytes) -> tuple[dict[str, Json], tuple[str, ...]]:

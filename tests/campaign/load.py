@@ -4,7 +4,6 @@ looks until each has ended."""
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import random
 import sqlite3
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from tests.campaign.workflows import WAITS, documents
 from tests.campaign.world import KEY
 
 Json = Any
@@ -21,118 +21,23 @@ Json = Any
 OVER = ("completed", "failed", "cancelled", "timed_out")
 WEIGHTS = {
     "chain": 5, "fan": 4, "loop": 3, "relaxed": 3, "once": 3, "stubborn": 2, "slow": 4, "large": 1,
+    "http": 4, "once http": 2, "db": 9, "once db": 2, "human": 3, "signals": 3, "timer": 2,
 }  # fmt: skip
 SHOWN = 300
 """Characters of a text that are kept."""
-CANCELLED = 0.25
-"""Of the slow executions."""
-BACKOFF_S = 15.0
-"""How long a step of the kind ``backoff`` waits to be tried again."""
+CANCELLED = {"slow": 0.25, "human": 0.1}
+"""Share of the executions of a kind that are cancelled."""
+AGAIN = 0.3
+"""Share of the answers after which another one is given, which must be refused."""
 SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS executions (
     id TEXT PRIMARY KEY, tag TEXT, kind TEXT, acknowledged REAL, cancel_asked REAL, released INTEGER,
     seen REAL, status TEXT, output TEXT, error TEXT, missing INTEGER);
+CREATE TABLE IF NOT EXISTS answers (
+    token TEXT PRIMARY KEY, execution TEXT, wait TEXT, asked REAL, told REAL, status INTEGER);
 """
-
-
-def documents(provider: str) -> dict[str, Json]:
-    """The workflows by kind. Each step of a model names itself in its prompt (see ledger.py)."""
-    made = {
-        "chain": _chain(["a", "b", "c"]),
-        "fan": _fan(),
-        "loop": _loop(),
-        "relaxed": {**_chain(["a", "b", "c", "d"]), "settings": {"durability": "relaxed"}},
-        "once": _chain(["a", "once", "c"]),
-        "stubborn": _chain(["a", "stubborn", "c"]),
-        "slow": _chain(["a", "slow2", "slow4", "d"]),
-        "large": _chain(["a", "large", "c"]),
-        "patient": _chain(["a", "slow9", "c"]),
-        "backoff": _backoff(),
-        "relaxed once": {**_chain(["a", "once", "c"]), "settings": {"durability": "relaxed"}},
-    }
-    config = {"provider": "openai-compatible", "model": "m", "base_url": provider}
-    source = {"id": "model", "kind": "llm", "config": {**config, "timeout_s": 60}}
-    return {name: {**each, "name": name, "sources": [source]} for name, each in made.items()}
-
-
-def _llm(node: str, past: str = "", name: str = "") -> Json:
-    prompt = f"T={{user_input}} S={name or node}" + (f" P={past}" if past else "")
-    retry = {"max_attempts": 6, "initial_s": 0.1, "max_s": 2}
-    step = {"id": node, "type": "llm", "retry": retry}
-    asked = {"source": "model", "prompt": prompt, "stream": False}
-    if node.startswith("once"):
-        step["effects"] = "once"
-        step["retry"] = {"max_attempts": 1}
-    return {**step, "metadata": {**asked, "output_key": f"said_{node}"}}
-
-
-def _fields(*nodes: str) -> Json:
-    return {f"said_{node}": {"type": "string", "default": "-"} for node in nodes}
-
-
-def _chain(nodes: list[str]) -> Json:
-    befores = ["", *(f"{{said_{node}}}" for node in nodes)]
-    steps = [_llm(node, past) for node, past in zip(nodes, befores)]
-    names = ["start", *nodes]
-    return {
-        "start_node": "start",
-        "nodes": [{"id": "start", "type": "input"}, *steps],
-        "edges": [{"from": one, "to": other} for one, other in itertools.pairwise(names)],
-        "state": _fields(*nodes),
-    }
-
-
-def _backoff() -> Json:
-    """A step that fails at first, and is tried again after a while that is always the same."""
-    made = _chain(["a", "stubborn"])
-    made["nodes"][2]["retry"] = {
-        "max_attempts": 3,
-        "initial_s": BACKOFF_S,
-        "max_s": BACKOFF_S,
-        "jitter": False,
-    }
-    return made
-
-
-def _fan() -> Json:
-    template = "{said_l}|{said_m}|{said_r}"
-    options = {"strategy": "template", "template": template, "output_key": "joined"}
-    return {
-        "start_node": "start",
-        "nodes": [
-            {"id": "start", "type": "input"},
-            *(_llm(node) for node in "lmr"),
-            {"id": "join", "type": "aggregator", "metadata": options},
-            _llm("z", "{joined}"),
-        ],
-        "edges": [
-            {"from": "start", "to": ["l", "m", "r"]},
-            *({"from": node, "to": "join"} for node in "lmr"),
-            {"from": "join", "to": "z"},
-        ],
-        "state": {**_fields("l", "m", "r", "z"), "joined": {"type": "string", "default": "-"}},
-    }
-
-
-def _loop() -> Json:
-    count = {"strategy": "custom", "expression": "rounds + 1", "output_key": "rounds"}
-    return {
-        "start_node": "start",
-        "nodes": [
-            {"id": "start", "type": "input"},
-            {"id": "next", "type": "aggregator", "metadata": count},
-            _llm("ask", "{said_ask}", "ask@{rounds}"),
-        ],
-        "edges": [
-            {"from": "start", "to": "next"},
-            {"from": "next", "to": "ask"},
-            {"from": "ask", "to": "next", "condition": "rounds < 3"},
-            {"from": "ask", "to": "end", "condition": "else"},
-        ],
-        "state": {**_fields("ask"), "rounds": {"type": "int", "default": 0}},
-    }
 
 
 def _shown(output: Json) -> str:
@@ -161,6 +66,18 @@ class Notes:
             f"UPDATE executions SET {names} WHERE id = ?", (*values.values(), execution)
         )
 
+    def answering(self, execution: str, wait: str, token: str) -> None:
+        self._database.execute(
+            "INSERT INTO answers (token, execution, wait, asked) VALUES (?, ?, ?, ?)",
+            (token, execution, wait, time.time()),
+        )
+
+    def answered(self, token: str, status: int) -> None:
+        """What became of an answer, as far as the client was told."""
+        self._database.execute(
+            "UPDATE answers SET told = ?, status = ? WHERE token = ?", (time.time(), status, token)
+        )
+
     def count(self, what: str) -> int:
         return int(
             self._database.execute(f"SELECT count(*) FROM executions WHERE {what}").fetchone()[0]
@@ -181,6 +98,8 @@ class Client:
         self._chance = random.Random(seed)
         self._stopping = asyncio.Event()
         self._number = 0
+        self._tokens = 0
+        self._kinds: dict[str, str] = {}
         limits = httpx2.Limits(max_connections=64 + users, max_keepalive_connections=32)
         self._http = httpx2.AsyncClient(headers={"X-API-Key": KEY}, timeout=20, limits=limits)
         self._users = [asyncio.create_task(self._use()) for _ in range(users)]
@@ -218,12 +137,50 @@ class Client:
             if answer is not None and answer.status_code == 202:
                 execution = str(answer.json()["execution_id"])
                 self._notes.acknowledged(execution, tag, kind)
+                self._kinds[execution] = kind
                 return execution
             if answer is not None and answer.status_code in (400, 401, 422):
                 raise RuntimeError(f"{kind}: {answer.text[:2000]}")
             await asyncio.sleep(self._chance.uniform(0.3, 1.0))
 
     async def follow(self, execution: str, cancel_after: float | None = None) -> None:
+        """Look until it has ended, and answer what it waits for; ask it to stop after so many seconds."""
+        answering = asyncio.create_task(self._answer_all(execution))
+        try:
+            await self.watch(execution, cancel_after)
+        finally:
+            answering.cancel()
+            await asyncio.wait({answering})
+        if not answering.cancelled():
+            answering.result()
+
+    async def _answer_all(self, execution: str) -> None:
+        """As often as its workflow waits; an answer that was given is sometimes followed by another."""
+        for wait, steps in WAITS.get(self._kinds[execution], {}).items():
+            for _ in steps:
+                await asyncio.sleep(self._chance.uniform(0.0, 4.0))
+                while await self.answer(execution, wait) != 200:
+                    await asyncio.sleep(self._chance.uniform(0.3, 1.0))
+            if self._chance.random() < AGAIN:
+                await self.answer(execution, wait)
+
+    async def answer(self, execution: str, wait: str) -> int:
+        """Answer a node, or send a signal, with a word that was never used before; the status, 0 when
+        nothing was heard of it."""
+        self._tokens += 1
+        token = f"t{self._tokens}"
+        named = {"signal": wait} if self._kinds[execution] == "signals" else {"node_id": wait}
+        self._notes.answering(execution, wait, token)
+        path = f"/api/v1/executions/{execution}/resume"
+        answer = await self._ask("POST", path, {**named, "data": {"token": token}})
+        if answer is None:
+            return 0
+        self._notes.answered(token, answer.status_code)
+        if answer.status_code in (400, 401, 422):
+            raise RuntimeError(f"{wait}: {answer.text[:2000]}")
+        return answer.status_code
+
+    async def watch(self, execution: str, cancel_after: float | None = None) -> None:
         """Look until it has ended; ask it to stop after so many seconds."""
         pause, began, released = 0.3, time.monotonic(), 0
         while True:
@@ -259,7 +216,7 @@ class Client:
     async def _use(self) -> None:
         while not self._stopping.is_set():
             kind = self._chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-            cancelled = kind == "slow" and self._chance.random() < CANCELLED
+            cancelled = self._chance.random() < CANCELLED.get(kind, 0.0)
             execution = await self.execute(kind)
             await self.follow(execution, self._chance.uniform(0.2, 5.0) if cancelled else None)
 

@@ -36,6 +36,7 @@ class Proxy:
         self._delay_s = 0.0
         self._cut_after: int | None = None
         self._holes: frozenset[str] = frozenset()
+        self._mark, self._times, self._passes = b"", 0, True
         self._open = asyncio.Event()
         self._open.set()
         self._server: asyncio.Server | None = None
@@ -57,6 +58,7 @@ class Proxy:
     def heal(self) -> None:
         """Everything passes again; what a black hole held back arrives now."""
         self._delay_s, self._cut_after, self._holes = 0.0, None, frozenset()
+        self._times = 0
         self._open.set()
 
     def delay(self, seconds: float) -> None:
@@ -67,6 +69,11 @@ class Proxy:
         """Each connection is cut when the server has been sent this many bytes more, all of which
         arrive: what was asked for is done, and nobody hears of it."""
         self.touched, self._cut_after = 0, count
+
+    def cut_at(self, mark: bytes, times: int, passes: bool) -> None:
+        """So many times a connection is cut where the server is sent these bytes. They arrive where they
+        pass: what was asked for is done, and nobody hears of it; else it is not done."""
+        self.touched, self._mark, self._times, self._passes = 0, mark, times, passes
 
     def hole(self, *ways: str) -> None:
         """Nothing passes these ways, and nobody is told."""
@@ -117,6 +124,12 @@ class Proxy:
                 if way in self._holes:
                     self.touched += 1
                     await self._open.wait()
+                if way == UP and self._times and self._mark in piece:
+                    self.touched, self._times = self.touched + 1, self._times - 1
+                    if self._passes:
+                        writer.write(piece)
+                        await writer.drain()
+                    break
                 cutting = self._cut_after if way == UP else None
                 left = None if cutting is None else cutting if left is None else left
                 writer.write(piece if left is None else piece[:left])

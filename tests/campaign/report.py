@@ -103,17 +103,28 @@ def _figures(outcome: Outcome) -> str:
         ("executions acknowledged", f"{len(noted)} ({ends})"),
         ("acknowledged executions lost", lost),
         ("attempts started, steps completed", f"{started}, {done}"),
-        ("calls the provider got", len(history.calls)),
+        ("calls that model and HTTP service got", len(history.calls)),
         ("calls repeated after their result was committed", after),
         ("calls repeated at all", f"{repeats} ({causes})" if causes else repeats),
         ("calls in flight at the faults", verdict.in_flight),
         ("calls that a stopped process sent late, for work done meanwhile", verdict.thawed),
+        (
+            "things the HTTP service did, writes in the other database",
+            f"{len(history.effects)}, {len(history.writes)}",
+        ),
+        ("answers and signals acknowledged, refused, unheard", _answers(history)),
         ("duplicate terminal events", twice),
         ("writes of stale owners refused by the database", history.fenced),
         ("quarantined and released", sum(each.released for each in noted)),
         ("starts of the whole system", outcome.restarts),
     ]
     return _table(("figure", "value"), rows)
+
+
+def _answers(history: History) -> str:
+    kept = sum(answer.status == 200 for answer in history.answers)
+    unheard = sum(answer.status is None for answer in history.answers)
+    return f"{kept}, {len(history.answers) - kept - unheard}, {unheard}"
 
 
 def _faults(outcome: Outcome) -> str:
@@ -147,6 +158,9 @@ def progress(history: History) -> dict[str, list[float]]:
     for fault in history.faults:
         hit = {*fault.executions, *(history.kinds.get(tag, ("",))[0] for tag in fault.tags)}
         for execution in hit - {""} if fault.hit else ():
+            before = [row.kind for row in journal[execution] if row.at <= fault.at]
+            if before and before[-1] == "execution.waiting":
+                continue  # what it waits for is up to the client
             after = [row.at for row in journal[execution] if row.at > fault.at]
             if after:
                 spans[fault.kind].append(min(after) - fault.at)

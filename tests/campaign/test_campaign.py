@@ -9,22 +9,18 @@ import os
 
 import pytest
 
-from tests.campaign.builds import REAL, Build
+from tests.campaign.builds import BROKEN, REAL, Build
 from tests.campaign.campaign import campaign
-from tests.campaign.drills import BROKEN, drill
+from tests.campaign.drills import drill
 from tests.campaign.report import markdown
-from tests.campaign.world import ALONE, ON_RAY
+from tests.campaign.world import ALONE
 
 pytestmark = pytest.mark.cluster
 
 SOAK = bool(os.environ.get("AGENTFLOW_SOAK"))
 MINUTES = 5.0 if SOAK else 0.45
-ON_ONE_PROCESS = [build for build in BROKEN if build.drill in ("commit", "key")]
-DISPATCHED_EARLY = [build for build in BROKEN if build.name == "dispatch before commit"]
-TRIED = [
-    *((build, ON_RAY) for build in (BROKEN if SOAK else ())),
-    *((build, ALONE) for build in (ON_ONE_PROCESS if SOAK else DISPATCHED_EARLY)),
-]
+QUICK = [build for build in BROKEN if build.name == "dispatch before commit"]
+ON_ONE_PROCESS = tuple(dict.fromkeys(build.drill for build in BROKEN if build.alone))
 KINDS = (
     "worker killed",
     "coordinator killed",
@@ -33,6 +29,8 @@ KINDS = (
     "database process killed",
     "connections cut after n bytes",
     "network black hole",
+    "other database killed",
+    "other database: connections cut after n bytes",
     *(("worker stopped",) if SOAK else ()),
 )
 
@@ -46,14 +44,12 @@ async def test_short_campaign_breaks_no_promise():
     assert outcome.verdict.in_flight > 0
 
 
-@pytest.mark.parametrize(
-    ("build", "system"), TRIED, ids=lambda value: getattr(value, "name", value)
-)
-async def test_broken_build_is_found_out(build: Build, system: str):
-    caught = await drill(build, system=system)
+@pytest.mark.parametrize("build", BROKEN if SOAK else QUICK, ids=lambda build: build.name)
+async def test_broken_build_is_found_out(build: Build):
+    caught = await drill(build)
     assert set(caught.rules) & set(build.breaks), caught
 
 
 @pytest.mark.skipif(not SOAK, reason="the campaign tries this build too; make soak has its drills")
 async def test_build_as_it_is_passes_the_drills():
-    assert (await drill(REAL, "commit", "key", system=ALONE)).rules == ()
+    assert (await drill(REAL, *ON_ONE_PROCESS, system=ALONE)).rules == ()

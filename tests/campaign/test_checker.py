@@ -9,7 +9,8 @@ import pytest
 
 from tests.campaign.checker import ADOPTED, REPEATS, judge
 from tests.campaign.faults import Fault
-from tests.campaign.history import Blob, Call, History, Noted, Owner, Row
+from tests.campaign.history import Answer, Blob, Call, Effect, History, Noted, Owner, Row
+from tests.campaign.target import Write
 
 EXECUTION = "exec_1"
 WORKER, OTHER = 10, 11
@@ -182,6 +183,137 @@ def late_blob(history: History) -> None:
     history.blobs["abc"] = Blob(at=9.0)
 
 
+def renamed(history: History, kind: str, *names: str) -> None:
+    """The same history, of a workflow of another kind whose steps have other names."""
+    history.kinds["n1"], history.noted[0].kind = (EXECUTION, kind), kind
+    steps = dict(zip("abc", names))
+    for each in (*history.rows, *history.calls):
+        each.step = steps.get(each.step, each.step)
+
+
+def http(history: History) -> None:
+    """The second step is a request whose first answer got lost."""
+    renamed(history, "http", "a", "post", "put")
+    history.noted[0].kind = ""
+    lost = call(9, "post", 7.05, "n1.a.1", key="k-b", status=0, complete=False, answer="n1.b.2")
+    history.calls.insert(1, lost)
+    for each in history.rows[5:]:
+        each.seq += 1
+    history.rows.insert(5, row(6, "step.started", "post", at=7.06, attempt=2))
+    history.effects.append(Effect(id=9, key="k-b", tag="n1", step="post", said="n1.b.2"))
+
+
+def done_again(history: History) -> None:
+    http(history)
+    history.effects.append(Effect(id=2, key="", tag="n1", step="post", said="n1.b.3"))
+
+
+def db(history: History) -> None:
+    """The second step writes, the third one reads."""
+    renamed(history, "db", "a", "write1", "read")
+    history.calls[1:] = []
+    said = of_step(history, "step.completed", "write1").text = "n1.write1.1"
+    of_step(history, "step.completed", "read").text = said
+    history.writes.append(Write(tag="n1", step="write1", said=said, past="n1.a.1", at=7.5))
+    history.noted[0].kind = ""
+
+
+def written_twice(history: History) -> None:
+    db(history)
+    history.writes.append(Write(tag="n1", step="write1", said="x", past="n1.a.1", at=7.6))
+
+
+def write_lost(history: History) -> None:
+    db(history)
+    history.writes.clear()
+
+
+def written_early(history: History) -> None:
+    db(history)
+    history.writes[0].at = 6.9
+
+
+def wrote_uncommitted(history: History) -> None:
+    db(history)
+    history.writes[0].past = "n1.a.7"
+
+
+def read_otherwise(history: History) -> None:
+    db(history)
+    of_step(history, "step.completed", "read").text = "0 rows"
+
+
+def signals(history: History) -> None:
+    """The second and the third step wait for signals; a fourth one follows."""
+    renamed(history, "signals", "a", "go1", "go2")
+    history.calls[1:] = [call(3, "c", 9.3, "t2")]
+    for number in (1, 2):
+        of_step(history, "step.completed", f"go{number}").text = token = f"t{number}"
+        sent = Answer(token=token, execution=EXECUTION, wait="go", asked=5.0 + number, status=200)
+        history.answers.append(sent)
+    history.rows[-1:-1] = [
+        row(9, "step.started", "c", at=9.2),
+        row(10, "step.completed", "c", at=9.5, text="n1.c.3"),
+    ]
+    history.rows[-1].seq = 11
+    history.noted[0].output = "n1.c.3"
+
+
+def answer_lost(history: History) -> None:
+    signals(history)
+    history.answers[1].status = None
+    history.answers.insert(
+        1, Answer(token="t9", execution=EXECUTION, wait="go", asked=6.5, status=200)
+    )
+
+
+def answered_twice(history: History) -> None:
+    signals(history)
+    history.answers.append(
+        Answer(token="t9", execution=EXECUTION, wait="go", asked=6.5, status=200)
+    )
+
+
+def answered_by_nobody(history: History) -> None:
+    signals(history)
+    history.answers[0].token = "t9"
+    history.answers[0].status = None
+
+
+def refused_and_taken(history: History) -> None:
+    signals(history)
+    history.answers[0].status = 409
+
+
+def taken_twice(history: History) -> None:
+    signals(history)
+    of_step(history, "step.completed", "go2").text = "t1"
+    history.answers[1].status = None
+
+
+def taken_in_another_order(history: History) -> None:
+    signals(history)
+    for step, token in (("go1", "t2"), ("go2", "t1")):
+        of_step(history, "step.completed", step).text = token
+
+
+def taken_before_it_was_given(history: History) -> None:
+    signals(history)
+    history.answers[1].asked = 12.0
+
+
+def timer(history: History) -> None:
+    renamed(history, "timer", "a", "pause", "c")
+    history.calls[1:2] = []
+    of_step(history, "step.completed", "pause").text = None
+
+
+def woken_early(history: History) -> None:
+    timer(history)
+    of_step(history, "step.completed", "pause").at = history.calls[0].began + 1.0
+
+
+TAKEN = "an answer that was acknowledged is taken, once"
 KEPT = "what was acknowledged is kept, and ends"
 BLOB = "a large value is there before its name"
 
@@ -213,12 +345,44 @@ BLOB = "a large value is there before its name"
         (absent_blob, BLOB),
         (damaged_blob, BLOB),
         (late_blob, BLOB),
+        (done_again, "a service does each thing once"),
+        (written_twice, "a write is made once"),
+        (write_lost, "no write is lost"),
+        (written_early, "a write follows its intent"),
+        (wrote_uncommitted, "a write follows its intent"),
+        (read_otherwise, "a read sees what was written"),
+        (answer_lost, TAKEN),
+        (answered_twice, TAKEN),
+        (answered_by_nobody, TAKEN),
+        (refused_and_taken, TAKEN),
+        (taken_twice, TAKEN),
+        (taken_in_another_order, TAKEN),
+        (taken_before_it_was_given, "a wait goes on with what was given before"),
+        (woken_early, "a timer is not early"),
     ],
 )
 def test_checker_names_a_violation(break_it: Callable[[History], None], rule: str):
     history = good()
     break_it(history)
     assert rule in rules(history)
+
+
+@pytest.mark.parametrize("make", [http, db, signals, timer], ids=lambda value: "")
+def test_checker_finds_nothing_in_what_keeps_its_promises(make: Callable[[History], None]):
+    history = good()
+    make(history)
+    assert rules(history) == set()
+
+
+@pytest.mark.parametrize(("late_s", "judged"), [(0.4, False), (2.5, True)])
+def test_call_of_a_step_whose_outcome_is_unknown_may_be_on_its_way_for_a_moment(
+    late_s: float, judged: bool
+):
+    history = good()
+    end = of_step(history, "step.completed", "c")
+    end.kind, end.error = "step.failed", "UnknownOutcome"
+    history.calls[2].began = end.at + late_s
+    assert ("what is committed is not called again" in rules(history)) is judged
 
 
 def fault(kind: str, at: float, **more: object) -> Fault:
@@ -244,6 +408,17 @@ def test_repeated_call_needs_a_fault_that_met_it():
     assert rules(history) == set()
     verdict = judge(history)
     assert (verdict.repeats, verdict.in_flight) == ({"worker killed": 1}, 1)
+
+
+def test_call_of_a_process_that_was_killed_before_it_was_found_is_that_faults():
+    history = repeated()
+    history.calls[0].pid = 0
+    assert rules(history) == {REPEATS}
+    killed = fault("worker killed", 5.0, pids=(OTHER,))
+    history.faults = [msgspec.structs.replace(killed, hit=False)]
+    assert rules(history) == set()
+    history.faults = [msgspec.structs.replace(killed, at=1.0, until=1.1)]
+    assert rules(history) == {REPEATS}
 
 
 def test_fault_elsewhere_is_no_cause_of_a_repeated_call():

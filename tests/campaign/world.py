@@ -1,4 +1,4 @@
-"""Everything a campaign needs, each in processes of its own: database, proxy, provider, the system."""
+"""Everything a campaign needs, each in processes of its own: databases, proxies, provider, the system."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import psutil
 
 from agentflow.distributed import sweep
-from agentflow.store import embedded
-from tests.campaign import builds
-from tests.campaign.proxy import Proxy
+from tests.campaign import builds, target
+from tests.campaign.database import Database
 
 Json = Any
 
@@ -66,12 +63,13 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix="af-camp-", dir="/tmp"))
         self.folder.chmod(0o711)
         self.ledger = self.folder / "ledger.db"
-        self.dsn = self.url = self.provider = ""
-        self.proxy = Proxy(0)
+        self.url = self.provider = ""
+        self.database = Database(self.folder / "pg")
+        self.target = Database(self.folder / "tg")
+        """The one that workflows write to."""
         self.coordinators: dict[int, str] = {}
         """Process id -> id in the database, as last told by the system."""
         self.restarts = 0
-        self._embedded: embedded.EmbeddedPostgres | None = None
         self._system: subprocess.Popen[str] | None = None
         self._ledger: subprocess.Popen[str] | None = None
         self._second: subprocess.Popen[bytes] | None = None
@@ -80,58 +78,46 @@ class World:
 
     async def open(self) -> None:
         builds.place(self.build, self.folder / "build")
-        self._embedded = await asyncio.to_thread(embedded.join, self.folder / "pg")
-        self.dsn = self._embedded.dsn
-        await self._prepare_database()
-        self.proxy.target = urlsplit(self.dsn).port or 0
-        await self.proxy.start()
+        await asyncio.gather(self.database.open(), self.target.open())
+        await target.prepare(self.target)
         await asyncio.to_thread(self._start_ledger)
-        await self.start_system()
-        connection = await asyncpg.connect(self.dsn)
-        await connection.execute(AUDIT)
-        await connection.close()
+        await self.whole()
+        await self.database.execute(AUDIT)
 
     async def close(self) -> None:
         """End everything in order, then whatever is left of it."""
-        self.proxy.heal()
+        self.heal()
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._end_second)
             await asyncio.to_thread(self._end_system, 40.0)
         await asyncio.to_thread(self._sweep)
         if self._ledger is not None:
             self._ledger.communicate(timeout=20)
-        await self.proxy.close()
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.close)
-        await asyncio.to_thread(embedded.destroy, self.folder / "pg")
+        for database in (self.database, self.target):
+            await database.close()
+            await database.remove()
+
+    async def whole(self) -> None:
+        """The networks are whole again, and the system is up; Ray itself gives a busy machine 30 s."""
+        self.heal()
+        for left in (4, 3, 2, 1, 0):
+            if self._system is not None and self._system.poll() is None:
+                return
+            try:
+                await self.start_system()
+            except RuntimeError:
+                if not left:
+                    raise
+                await asyncio.to_thread(self._end_system, 0.0)
+
+    def heal(self) -> None:
+        """The networks are whole again."""
+        self.database.proxy.heal()
+        self.target.proxy.heal()
 
     def remove(self) -> None:
         """The folder with ledger, client's notes and logs."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    async def _prepare_database(self) -> None:
-        """Have the database note when each transaction was committed."""
-        connection = await asyncpg.connect(self.dsn)
-        await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
-        await connection.close()
-        os.kill(self.postmaster(), signal.SIGINT)
-        await self.until_database(lambda: True)
-
-    async def until_database(self, good: Any, limit_s: float = 60.0) -> None:
-        """Wait until the database answers, asked past the proxy."""
-        deadline = time.monotonic() + limit_s
-        while True:
-            try:
-                connection = await asyncpg.connect(self.dsn, timeout=5)
-                on = await connection.fetchval("SHOW track_commit_timestamp")
-                await connection.close()
-                if on == "on" and good():
-                    return
-            except (OSError, asyncpg.PostgresError):
-                pass  # it starts
-            if time.monotonic() > deadline:
-                raise TimeoutError("The database does not come back")
-            await asyncio.sleep(0.1)
 
     def _start_ledger(self) -> None:
         self._ledger = subprocess.Popen(
@@ -149,7 +135,6 @@ class World:
         await self.look()
 
     def _start_system(self) -> None:
-        self.restarts += 1
         log = (self.folder / "system.log").open("a")
         self._system = subprocess.Popen(
             [sys.executable, "-m", self.system],
@@ -161,18 +146,19 @@ class World:
         if not line:
             said = (self.folder / "system.log").read_text()[-3000:]
             raise RuntimeError(f"The system does not start: {said}")
+        self.restarts += 1
         self._told = json.loads(line)
         self.url = f"http://127.0.0.1:{self._told['port']}"
 
     def _environment(self) -> dict[str, str]:
-        through = urlsplit(self.dsn)
-        place = through.netloc.rpartition(":")[0] + f":{self.proxy.port}"
         kept = ("PATH", "LANG", "TMPDIR")
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
             "HOME": str(self.folder),
             "PYTHONPATH": f"{self.folder / 'build'}:{ROOT}",
-            "DATABASE_URL": urlunsplit(through._replace(netloc=place)),
+            "DATABASE_URL": self.database.through,
+            target.VARIABLE: self.target.through,
+            "AGENTFLOW_SOURCE_ENV": target.VARIABLE,
             "API_KEY": KEY,
             "AGENTFLOW_DATA_DIR": str(self.folder / "data"),
             "AGENTFLOW_LEASE_S": str(LEASE_S),
@@ -189,6 +175,8 @@ class World:
         while time.monotonic() < deadline:
             if SECOND in (await self.look()).get("nodes", ()):
                 return
+            if self._second is not None and self._second.poll() is not None:
+                await asyncio.to_thread(self._start_second)  # Ray gives a busy machine 30 s
             await asyncio.sleep(0.3)
         said = (self.folder / "second.log").read_text()[-3000:]
         raise TimeoutError(f"The second node does not come up: {said}")
@@ -248,14 +236,6 @@ class World:
                 second = any(word.rpartition("=")[2] == SECOND for word in words)
                 found[SECOND if second else "head"] = process
         return found
-
-    def postmaster(self) -> int:
-        return int((self.folder / "pg/postgres/data/postmaster.pid").read_text().split()[0])
-
-    def database_log(self) -> str:
-        home = self.folder / "pg/postgres"
-        parts = [home / "log.1", home / "log"]
-        return "".join(part.read_text(errors="replace") for part in parts if part.exists())
 
     async def restart_second(self) -> None:
         """After its death: what is left of the second node is ended, then it starts anew."""

@@ -72,6 +72,28 @@ def test_cluster_leaves_nothing_behind_when_it_is_shut_down(owner: Owner, tmp_pa
     assert not (tmp_path / ".ray").exists()
 
 
+TWICE = """
+import sys
+from pathlib import Path
+from agentflow.distributed.cluster import start
+from agentflow.settings import Settings
+for _ in range(2):
+    start(Settings(data_dir=Path(sys.argv[1])), dashboard=False, num_cpus=1).shutdown()
+"""
+
+
+def test_process_starts_a_second_cluster_after_its_first(tmp_path: Path) -> None:
+    """As it does by itself where Ray on a busy machine did not start in time."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE, str(tmp_path / "data")],
+        capture_output=True,
+        env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.getcwd()},
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_cluster_does_not_outlive_its_killed_owner(owner: Owner) -> None:
     owner.process.send_signal(signal.SIGKILL)
     owner.process.communicate(timeout=10)

@@ -121,6 +121,11 @@ async def mark(dsn: str) -> None:
     await connection.execute("DELETE FROM journal WHERE execution_id = $1 AND seq > 1", keys[0])
     await connection.execute(STATUS, keys[PENDING], "pending")
     await connection.execute(STATUS, keys[WAITING], "waiting")
+    await connection.execute(
+        "UPDATE executions SET owner = NULL, owner_epoch = NULL, wake_at = clock_timestamp() "
+        "WHERE execution_id = $1",
+        keys[WAITING],
+    )
     await connection.execute(STATUS, keys[QUARANTINED], "quarantined")
     await connection.execute(
         "UPDATE executions SET strikes = 3, owner = NULL, owner_epoch = NULL "

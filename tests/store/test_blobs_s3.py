@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 import uuid
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from agentflow.access.model import DEFAULT_TENANT
 from agentflow.errors import BlobLost, ConfigError, StoreUnavailable
@@ -26,18 +23,6 @@ from tests.store.samples import accept, end, started, step_completed
 BIG = "large " * 20_000
 SHA = "ab" * 32
 SECRET = "very-secret-indeed"
-
-
-@pytest.fixture(scope="module")
-def bucket_server() -> Iterator[str]:
-    """The address of an S3 server that has the bucket ``values``."""
-    served = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    served.start()
-    host, port = served.get_host_and_port()
-    request = urllib.request.Request(f"http://{host}:{port}/values", method="PUT")
-    urllib.request.urlopen(request, timeout=10).close()
-    yield f"http://{host}:{port}"
-    served.stop()
 
 
 def _environment(monkeypatch, address: str) -> None:

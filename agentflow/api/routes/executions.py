@@ -10,6 +10,7 @@ from starlette.responses import Response
 from agentflow.api import bodies, problems, sse
 from agentflow.api.asked import asked, json_answer
 from agentflow.api.docs import BODY_CANCEL, SSE_ANSWER, answers
+from agentflow.api.links import linked_answer
 from agentflow.api.views import accepted_body, event_body, execution_body, summary_body
 from agentflow.errors import NotFound
 from agentflow.execution.journal import ExecutionStatus
@@ -60,10 +61,12 @@ async def list_executions(
     responses=answers(200, "The execution with its steps", 401, 404, 503),
 )
 async def get_execution(request: Request, execution_id: str) -> Response:
-    """As it stands; a running one shows the steps so far."""
+    """As it stands; a running one shows the steps so far. Where it names blobs, ``blobs`` has a link to
+    each that serves for an hour and needs no API key."""
     check_id(execution_id)
     context = asked(request)
-    return json_answer(execution_body(await context.flow.get(context.tenant, execution_id)))
+    record = await context.flow.get(context.tenant, execution_id)
+    return await linked_answer(context, execution_body(record))
 
 
 @router.get(

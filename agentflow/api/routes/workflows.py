@@ -15,6 +15,7 @@ from starlette.responses import Response
 from agentflow.api import bodies, problems, sse
 from agentflow.api.asked import asked, json_answer
 from agentflow.api.docs import BODY_EXECUTE, BODY_SPEC, SSE_ANSWER, answers
+from agentflow.api.links import linked_answer
 from agentflow.api.views import accepted_body, errors_of, execution_url, metrics_of, result_body
 from agentflow.errors import NotFound, SpecInvalid, StoreUnavailable
 from agentflow.execution.journal import ExecutionRecord
@@ -77,7 +78,7 @@ async def execute(request: Request) -> Response:
         record = await context.flow.wait(context.tenant, execution_id, wait_s, at_rest=True)
     except StoreUnavailable:
         return _accepted(execution_id, "pending")  # it is committed; only its end is unknown
-    return _ended(request, record, applied)
+    return await _ended(request, record, applied)
 
 
 @router.post(
@@ -197,11 +198,11 @@ def _accepted(execution_id: str, status: str, applied: bool = False) -> Response
     return json_answer(accepted_body(execution_id, status), 202, headers)
 
 
-def _ended(request: Request, record: ExecutionRecord, applied: bool) -> Response:
+async def _ended(request: Request, record: ExecutionRecord, applied: bool) -> Response:
     if not record.over:
         return _accepted(record.id, record.status, applied)
     if record.status == "completed":
-        return json_answer(result_body(record))
+        return await linked_answer(asked(request), result_body(record))
     status, code = problems.ENDED[record.status]
     error = record.error or {}
     return problems.answer(

@@ -21,6 +21,9 @@ from agentflow.spec.kinds.values import Seconds, Word
 from agentflow.spec.sql import DIALECTS, Statement
 from agentflow.spec.sqlrules import READING, refusal
 
+MOST_ROWS, MOST_FILE_ROWS, FEW_ROWS = 10_000, 100_000_000, 100
+FILES = ("jsonl", "parquet")
+
 
 class DbOptions(OptionsModel):
     """Executes one SQL statement."""
@@ -37,8 +40,10 @@ class DbOptions(OptionsModel):
     mode: Literal["read", "write"] = Field(
         "read", description="write needs allow_write on the source and permission source:write."
     )
-    limit: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        100, description="Most rows of the result, whatever the statement says."
+    limit: Annotated[int, Field(ge=1, le=MOST_FILE_ROWS)] | None = Field(
+        None,
+        description=f"Most rows of the result, whatever the statement says: 1 to {MOST_ROWS} (null: 100); "
+        "for jsonl and parquet any number (null: all of them). The source may allow fewer.",
     )
     offset: Annotated[int, Field(ge=0)] = Field(0, description="Rows left out at the beginning.")
     cursor: Word | None = Field(
@@ -49,10 +54,12 @@ class DbOptions(OptionsModel):
     timeout_s: Seconds | None = Field(
         None,
         description="Limit of the statement in seconds, kept by the server too. Null: the source's, "
-        "else 30.",
+        "else 30, or 600 for jsonl and parquet.",
     )
-    format: Literal["rows", "csv"] = Field(
-        "rows", description="Result as a list of objects, or as CSV text."
+    format: Literal["rows", "csv", "jsonl", "parquet"] = Field(
+        "rows",
+        description="Result as a list of objects, as CSV text, or, however long, as a file in the blob "
+        "store (mode read): JSON lines or Parquet; the field then takes {uri, mime_type, size, sha256}.",
     )
     output_key: Word = Field("db_result", description="State field that is written.")
 
@@ -66,6 +73,17 @@ def _complaints(options: Options) -> tuple[Complaint, ...]:
             found.append((("cursor",), "is given twice: take 'cursor' out of 'params'"))
         elif all("cursor" not in Statement(options["query"], name).names for name in DIALECTS):
             found.append((("cursor",), "is not in the statement: say where, as in id > :cursor"))
+    if options["format"] in FILES:
+        if options["mode"] == "write":
+            found.append((("format",), "can be a file only in mode 'read'"))
+    elif options["limit"] > MOST_ROWS:
+        found.append(
+            (
+                ("limit",),
+                f"is at most {MOST_ROWS} for format {options['format']!r}: read in pages with 'cursor', "
+                "or have the rows as a file with format 'jsonl' or 'parquet'",
+            )
+        )
     sentences = _query_problems(options)
     found += [(("query",), sentence) for sentence in sentences]
     return tuple(found)
@@ -128,6 +146,13 @@ def _texts(options: Options) -> tuple[Text, ...]:
     return tuple(texts)
 
 
+def _complete(options: dict[str, Json]) -> dict[str, Json]:
+    """Few rows where they are held, all of them where they are a file."""
+    if options["limit"] is None:
+        options = {**options, "limit": MOST_FILE_ROWS if options["format"] in FILES else FEW_ROWS}
+    return options
+
+
 def _refine(options: Options, source: Options) -> Mapping[str, Json]:
     """A write may be repeated only where a dedupe table tells that it was done."""
     known = options["mode"] == "read" or source.get("dedupe_table")
@@ -144,6 +169,7 @@ KIND = NodeKind(
     always_writes=True,
     texts=_texts,
     needs_source=lambda options: not options.get("source"),
+    complete=_complete,
     complaints=_complaints,
     refine=_refine,
 )

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agentflow.spec.kinds.base import PATH, TEMPLATE, NodeKind, Options, OptionsModel, Text
+from agentflow.spec.kinds.models import SIZE
 from agentflow.spec.kinds.values import Word
 
-Size = Literal["256x256", "512x512", "1024x1024", "1792x1024", "1024x1792"]
+Size = Annotated[str, Field(pattern=f"^{SIZE.pattern}$")]
+Quality = Literal["standard", "hd", "low", "medium", "high", "xhigh", "max"]
 
 
 class ImageOptions(OptionsModel):
@@ -29,17 +31,22 @@ class ImageOptions(OptionsModel):
         None,
         description="Width and height in pixels, one that the model can make. Null: the source's, "
         "else 1024x1024.",
+        examples=["1024x1024", "1792x1024"],
     )
-    quality: Literal["standard", "hd"] | None = Field(
-        None, description="Null: the source's, else standard."
+    quality: Quality | None = Field(
+        None,
+        description="One that the model knows: standard and hd mean medium and high where these are "
+        "its words. Null: the source's, else standard.",
     )
     style: Literal["vivid", "natural"] | None = Field(
-        None, description="Null: the source's, else vivid."
+        None,
+        description="For models that know styles (dall-e-3). Null: the source's, else vivid.",
     )
     n: Annotated[int, Field(ge=1, le=10)] = Field(1, description="How many pictures.")
     download: bool = Field(
         True,
-        description="Whether the picture is stored as a blob, since addresses of providers expire.",
+        description="Whether a picture that the provider only gives an address of is fetched and "
+        "stored as a blob, since such addresses expire. What comes as data is always stored.",
     )
     output_key: Word = Field("image_result", description="State field that is written.")
 
@@ -57,7 +64,6 @@ KIND = NodeKind(
     attempts=3,
     placement="io",
     field="image_result",
-    available=False,
     always_writes=True,
     texts=_texts,
     needs_source=lambda options: not options.get("source"),

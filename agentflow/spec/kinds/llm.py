@@ -72,9 +72,9 @@ class LlmOptions(OptionsModel):
     )
     images: list[Any] | str = Field(
         [],
-        description="Pictures for the model: addresses, blobs or ${expressions} of such, or one "
-        "${expression} that gives the list. Never paths of the server.",
-        examples=[["https://example.com/cat.png", "${image_result.blob}"]],
+        description="Pictures for the model: addresses, blobs, results of image nodes or ${expressions} "
+        "of such, or one ${expression} that gives the list. Never paths of the server.",
+        examples=[["https://example.com/cat.png", "${image_result}"]],
     )
     model: Word | None = Field(
         None, description="A model other than the source's; model_name is the same."
@@ -207,12 +207,7 @@ def _needs_source(options: Options) -> bool:
 
 
 def _unsupported(options: Options) -> tuple[str, ...]:
-    found = []
-    if options.get("spill"):
-        found.append("'spill'")
-    if any(isinstance(image, str) and image.startswith("blob:") for image in options["images"]):
-        found.append("'images' of blobs")
-    return tuple(found)
+    return ("'spill'",) if options.get("spill") else ()
 
 
 KIND = NodeKind(

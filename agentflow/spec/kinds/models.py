@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class ImageModel(NamedTuple):
-    """What a model can make: sizes (width x height), and the most pictures of one call."""
+    """What a model can make: sizes (width x height; none: any that :func:`is_free_size` allows), the
+    most pictures of one call, qualities, and whether it knows styles."""
 
     sizes: tuple[str, ...]
     most: int
+    qualities: tuple[str, ...]
+    styles: bool = False
 
 
-_DALL_E_3 = ImageModel(("1024x1024", "1792x1024", "1024x1792"), 1)
-_GPT_IMAGE = ImageModel(("1024x1024", "1536x1024", "1024x1536"), 10)
+_SHAPES = ("1024x1024", "1536x1024", "1024x1536")
+_WIDE = ("1024x1024", "1792x1024", "1024x1792", "1536x1024", "1024x1536")
+_PLAIN = ("standard", "hd", "low", "medium", "high")
+_GPT_IMAGE = ImageModel(_SHAPES, 10, _PLAIN)
+_GPT_IMAGE_2 = ImageModel((), 10, _PLAIN)
+_GPT_IMAGE_25 = ImageModel((), 10, (*_PLAIN, "xhigh", "max"))
+_GEMINI_3 = ImageModel(_WIDE, 1, ("standard", "hd"))
 IMAGE_MODELS: Mapping[str, ImageModel] = {
-    "dall-e-2": ImageModel(("256x256", "512x512", "1024x1024"), 10),
-    "dall-e-3": _DALL_E_3,
+    "dall-e-2": ImageModel(("256x256", "512x512", "1024x1024"), 10, ("standard",)),
+    "dall-e-3": ImageModel(
+        ("1024x1024", "1792x1024", "1024x1792"), 1, ("standard", "hd"), styles=True
+    ),
     "gpt-image-1": _GPT_IMAGE,
     "gpt-image-1-mini": _GPT_IMAGE,
     "gpt-image-1.5": _GPT_IMAGE,
+    "gpt-image-2": _GPT_IMAGE_2,
+    "gpt-image-2.5-sunburst": _GPT_IMAGE_25,
+    "gpt-image-2.5-flare": _GPT_IMAGE_25,
+    "gemini-2.5-flash-image": ImageModel(_WIDE, 1, ("standard",)),
+    "gemini-3-pro-image": _GEMINI_3,
+    "gemini-3.1-flash-image": _GEMINI_3,
 }
-"""Image models whose limits OpenAI publishes (platform.openai.com/docs/guides/image-generation).
-What is not listed is not judged."""
+"""Image models whose limits are published (developers.openai.com/api/docs/guides/image-generation,
+ai.google.dev/gemini-api/docs/image-generation). What is not listed is not judged. Gemini's are made in
+shapes, not in sizes: those here have the shapes of theirs. A snapshot is what it is one of."""
+
+LONGEST_EDGE, LEAST_PIXELS, MOST_PIXELS = 3840, 655_360, 8_294_400
+"""Of a size that is free, as gpt-image-2 and its successors take it."""
+SIZE = re.compile(r"[1-9][0-9]{2,3}x[1-9][0-9]{2,3}")
+"""Width and height in pixels."""
+_SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+
+
+def image_model(name: str) -> ImageModel | None:
+    """What is known about the image model of this name, or about what it is a snapshot of."""
+    return IMAGE_MODELS.get(_SNAPSHOT.sub("", name.removeprefix("models/")))
+
+
+def is_free_size(size: str) -> bool:
+    """Whether a model of free sizes makes pictures of this one: edges are multiples of 16 and none is
+    three times as long as the other."""
+    width, height = (int(edge) for edge in size.split("x"))
+    return (
+        width % 16 == height % 16 == 0
+        and max(width, height) <= min(LONGEST_EDGE, 3 * min(width, height))
+        and LEAST_PIXELS <= width * height <= MOST_PIXELS
+    )
+
 
 _OPENAI = """
     gpt-3.5-turbo gpt-3.5-turbo-0125 gpt-3.5-turbo-0301 gpt-3.5-turbo-0613 gpt-3.5-turbo-1106
@@ -57,6 +98,9 @@ _GEMINI = """
     gemini-2.0-flash gemini-2.0-flash-001 gemini-2.0-flash-lite gemini-2.0-flash-lite-001
     gemini-2.5-pro gemini-2.5-pro-preview-03-25 gemini-2.5-pro-preview-05-06
     gemini-2.5-pro-preview-06-05 gemini-2.5-flash gemini-3-pro-preview
+    gemini-3-pro-image-preview gemini-3.1-flash-image-preview
+    imagen-3.0-generate-002 imagen-4.0-generate-001 imagen-4.0-ultra-generate-001
+    imagen-4.0-fast-generate-001
 """
 DEPRECATED: Mapping[str, frozenset[str]] = {
     "openai": frozenset(_OPENAI.split()),

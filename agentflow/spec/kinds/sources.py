@@ -37,9 +37,9 @@ REQUIRED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("llm", "local"): ("model",),
     ("llm", "openai-compatible"): ("model", "base_url"),
     ("image", "openai"): ("model", "api_key"),
-    ("image", "azure"): ("model", "api_key|token"),
+    ("image", "azure"): ("model", "azure_endpoint", "api_version", "api_key|token"),
     ("image", "gemini"): ("model", "api_key"),
-    ("image", "openai-compatible"): ("model",),
+    ("image", "openai-compatible"): ("model", "base_url"),
     ("image", "local"): ("model",),
     ("db", "postgres"): ("dsn",),
     ("db", "mysql"): ("dsn",),
@@ -244,6 +244,12 @@ class DbConfig(SourceConfig):
     )
     max_rows: Annotated[int, Field(ge=1)] = Field(
         10_000, description="Rows that one statement may give."
+    )
+    max_file_rows: Annotated[int, Field(ge=1)] = Field(
+        100_000_000, description="Rows that a file of rows (format jsonl, parquet) may have."
+    )
+    max_file_bytes: Annotated[int, Field(ge=1, le=5_000_000_000)] = Field(
+        5_000_000_000, description="Length of a file of rows, in bytes."
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentflow.spec.environment import literal_credentials
 from agentflow.spec.gotos import expiry_of, goto_of
 from agentflow.spec.kinds.http import host_of
-from agentflow.spec.kinds.models import IMAGE_MODELS
+from agentflow.spec.kinds.models import SIZE, ImageModel, image_model, is_free_size
 from agentflow.spec.problems import Part
 from agentflow.spec.rules.draft import Draft
 from agentflow.spec.rules.sources import check_name
@@ -17,7 +18,7 @@ Json = Any
 
 def check_fitting(draft: Draft) -> None:
     """Find E024 where options do not fit their source, E003 for effects that the durability cannot
-    keep, and E016 in signatures."""
+    keep or whose results cannot be reused, and E016 in signatures."""
     settings = draft.document.get("settings")
     volatile = isinstance(settings, dict) and settings.get("durability") == "none"
     for position, kind in draft.kinds.items():
@@ -35,6 +36,8 @@ def check_fitting(draft: Draft) -> None:
             _expiry(draft, position)
         elif kind.type == "llm":
             _window(draft, position)
+        if draft.nodes[position].get("cache"):
+            _reuse(draft, position)
         if volatile and not draft.nodes[position].get("effects"):
             _volatile(draft, position)
 
@@ -69,16 +72,31 @@ def _picture(draft: Draft, position: int) -> None:
     for source in named:
         config = config_of(draft, source)
         name = config.get("model")
-        model = IMAGE_MODELS.get(name) if isinstance(name, str) else None
+        model = image_model(name) if isinstance(name, str) else None
         if model is None:
             continue
         size = options["size"] or config.get("size", "1024x1024")
-        if size not in model.sizes:
-            text = f"'size': {name!r} makes {', '.join(model.sizes)}, not {str(size)[:40]!r}"
+        quality = options["quality"] or config.get("quality", "standard")
+        if not _makes(model, size):
+            made = ", ".join(model.sizes) or "edges that are multiples of 16, up to 3840 pixels"
+            text = f"'size': {name!r} makes {made}, not {str(size)[:40]!r}"
             _invalid(draft, position, ("size",) if options["size"] else ("source",), text)
+        if quality not in model.qualities:
+            known = ", ".join(model.qualities)
+            text = f"'quality': {name!r} knows {known}, not {str(quality)[:40]!r}"
+            _invalid(draft, position, ("quality",) if options["quality"] else ("source",), text)
+        if options["style"] and not model.styles:
+            text = f"'style': {name!r} knows no styles; say it in the prompt"
+            _invalid(draft, position, ("style",), text)
         if options["n"] > model.most:
             text = f"'n': {name!r} makes at most {model.most} at once"
             _invalid(draft, position, ("n",), text)
+
+
+def _makes(model: ImageModel, size: Json) -> bool:
+    if model.sizes:
+        return size in model.sizes
+    return isinstance(size, str) and SIZE.fullmatch(size) is not None and is_free_size(size)
 
 
 def _write(draft: Draft, position: int) -> None:
@@ -146,6 +164,30 @@ def _volatile(draft: Draft, position: int) -> None:
             node_id=node["id"],
             hint="Use durability 'strict' or 'relaxed'",
         )
+
+
+def _reuse(draft: Draft, position: int) -> None:
+    """What is done by a step that is not done is missing; and nobody answers for tomorrow."""
+    node, kind = draft.nodes[position], draft.kinds[position].type
+    effects = effects_of(draft, position)
+    hint = "Leave out 'cache'; or give effects 'pure' if nothing is changed outside"
+    if kind in ("human", "wait"):
+        why, hint = "the answer to an earlier wait is not that to this one", "Leave out 'cache'"
+    elif effects == "once":
+        why = "its effects are 'once', and where a result is reused there are none"
+    elif effects != "pure" and _changes(kind, draft.options[position]):
+        why = "it changes something outside, which a reused result would not"
+    else:
+        return
+    text = f"'cache' cannot be used with node {node['id']!r} of type {kind!r}: {why}"
+    draft.add("E003", text, ("nodes", position, "cache"), node_id=node["id"], hint=hint)
+
+
+def _changes(kind: str, options: Mapping[str, Json]) -> bool:
+    """Whether the purpose of a node is to change something outside."""
+    if kind == "http":
+        return options["method"] not in ("GET", "HEAD", "OPTIONS")
+    return kind == "db" and options["mode"] == "write"
 
 
 def _signature(draft: Draft, position: int) -> None:

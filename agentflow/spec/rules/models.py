@@ -25,7 +25,6 @@ class Call(NamedTuple):
     at: tuple[Part, ...]
     owner: str
     model: str
-    kind: str
     config: dict[str, Json]
 
 
@@ -43,7 +42,7 @@ def check_models(draft: Draft, priced: Priced | None) -> None:
                 node_id=call.owner,
                 hint="Name a model that is not going to be shut down",
             )
-        if priced is not None and call.kind == "llm" and not _has_price(call.config):
+        if priced is not None and not _has_price(call.config):
             _price(draft, call, provider, priced)
     _sizes(draft)
 
@@ -54,7 +53,7 @@ def _of_sources(draft: Draft) -> Iterator[Call]:
         model = config.get("model")
         if source["kind"] in ("llm", "image") and isinstance(model, str):
             at: tuple[Part, ...] = ("sources", index, "config", "model")
-            yield Call(at, source["id"], model, source["kind"], config)
+            yield Call(at, source["id"], model, config)
 
 
 def _of_nodes(draft: Draft) -> Iterator[Call]:
@@ -73,7 +72,7 @@ def _of_nodes(draft: Draft) -> Iterator[Call]:
             ]
         for place, model, name in named:
             if isinstance(model, str) and config_of(draft, name):
-                yield Call(place, owner, model, "llm", config_of(draft, name))
+                yield Call(place, owner, model, config_of(draft, name))
 
 
 def _has_price(config: dict[str, Json]) -> bool:

@@ -34,6 +34,7 @@ from agentflow.sources.api import open_api
 from agentflow.sources.base import Source
 from agentflow.sources.credentials import Credentials
 from agentflow.sources.exchange import ApiReply
+from agentflow.sources.replies import Replies
 from tests.fake_provider import Cut, Drip, FakeProvider, Hang, Raw, Request, Status
 from tests.unit.nodes.conftest import NewContext
 
@@ -468,3 +469,27 @@ async def test_http_without_source_calls_an_absolute_address(
 async def test_http_expression_that_fails_is_said(step: NewContext) -> None:
     with pytest.raises(ExpressionError):
         await perform(step({"url": "/x", "query": {"a": "${outputs.a.b}"}}))
+
+
+async def test_http_result_says_that_its_reply_was_kept(
+    provider: FakeProvider, new_context: NewContext
+) -> None:
+    config = {"base_url": f"http://127.0.0.1:{provider.port}"}
+    source = await open_api("main", config, policy=LOOPBACK, credentials=NOBODY, replies=Replies())
+
+    async def open_source(source_id: str) -> Source:
+        return source
+
+    async def result(**options: Json) -> Json:
+        given = {"source": "main", "url": "/x", **options}
+        return await perform(new_context("http", given, {}, open_source=open_source))
+
+    provider.default = answer([{"n": 1}], 200, **{"Cache-Control": "max-age=60"})
+    first, again = await result(), await result()
+    assert "cached" not in first and again["cached"] is True
+    assert again["data"] == first["data"] and provider.calls == 1
+    paged = {"mode": "page", "max_pages": 2}
+    one, two = await result(paginate=paged), await result(paginate=paged)
+    assert "cached" not in one and (two["cached"], two["pages"]) == (True, 2)
+    assert two["data"] == one["data"]
+    await source.close()

@@ -232,10 +232,8 @@ def test_compile_names_nothing_unsupported_in_a_plain_workflow() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"cache": {"ttl_s": 1}}, "'cache'"),
-        ({"metadata": {"source": "small", "images": ["blob:1"]}}, "'images' of blobs"),
         ({"metadata": {"source": "small", "spill": {"to": "small"}}}, "'spill'"),
-        ({"type": "image", "metadata": {"source": "pictures"}}, "type 'image'"),
+        ({"type": "image", "metadata": {"source": "pictures"}}, "no model that makes pictures"),
         (
             {"type": "router", "metadata": {"strategy": "classifier", "plugin": "p"}},
             "router strategy 'classifier'",

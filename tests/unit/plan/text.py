@@ -74,6 +74,7 @@ def _node(plan: Plan, node: PlanNode) -> list[str]:
         "loops": node.loops,
         "branch": tuple(plan.nodes[index].id for index in node.branch),
         "races": tuple(plan.nodes[index].id for index in node.races),
+        "cache": msgspec.to_builtins(node.cache),
         "in": node.incoming,
         "out": node.outgoing,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -11,50 +10,15 @@ import pytest
 from agentflow.errors import (
     ContentFiltered,
     OutputSchemaMismatch,
-    ProviderAuthError,
-    ProviderRateLimited,
     ProviderRejected,
-    ProviderUnavailable,
 )
-from agentflow.sources.base import BilledError, Message, ModelRequest, ModelSource
+from agentflow.sources.base import Message, ModelRequest, ModelSource
 from tests.anthropic_wire import AnthropicWire, Said
 from tests.fake_provider import Raw
-from tests.unit.sources.sides import SIDES
+from tests.unit.sources.sides import HELLO, failure, side_named, unheard
 
 Json = Any
-HELLO = ModelRequest(messages=(Message("user", "hello there"),))
-SIDE = next(side for side in SIDES if side.name == "anthropic")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[AnthropicWire]:
-    with AnthropicWire() as server:
-        yield server
-
-
-@pytest.fixture
-def wire(server: AnthropicWire) -> AnthropicWire:
-    server.forget()
-    server.faults.clear()
-    return server
-
-
-@pytest.fixture
-async def source(wire: AnthropicWire) -> AsyncIterator[ModelSource]:
-    source = await SIDE.connect(wire)
-    yield source
-    await source.close()
-
-
-def unheard(text: str) -> None:
-    """For calls that stream to nobody."""
-
-
-async def failure(source: ModelSource) -> Exception:
-    with pytest.raises((BilledError, Exception)) as caught:
-        await source.generate(HELLO, unheard)
-    error = caught.value
-    return error.error if isinstance(error, BilledError) else error
+SIDE = side_named("anthropic")
 
 
 async def test_sampling_is_asked_of_the_version_that_has_it(
@@ -99,25 +63,6 @@ async def test_schema_is_put_into_words_where_the_api_takes_none(
         await source.generate(ModelRequest(messages=HELLO.messages, response_schema=schema))
         assert "JSON" in wire.last.body["system"] and "output_config" not in wire.last.body
     assert wire.faults == []
-
-
-@pytest.mark.parametrize(
-    ("after", "kind", "expected"),
-    [
-        (0, "overloaded_error", ProviderUnavailable),
-        (0, "rate_limit_error", ProviderRateLimited),
-        (0, "authentication_error", ProviderAuthError),
-        (3, "rate_limit_error", ProviderUnavailable),
-        (3, "api_error", ProviderUnavailable),
-        (3, "invalid_request_error", ProviderRejected),
-        (3, "something_new", ProviderUnavailable),
-    ],
-)
-async def test_error_inside_a_stream_has_its_type(
-    wire: AnthropicWire, source: ModelSource, after: int, kind: str, expected: type[Exception]
-) -> None:
-    wire.script(Said("one two three", error_after=(after, kind)))
-    assert type(await failure(source)) is expected
 
 
 async def test_refusal_gives_the_reason(wire: AnthropicWire, source: ModelSource) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from agentflow.errors import ContentFiltered, ProviderAuthError, ProviderRejected
-from agentflow.sources.base import Message, ModelRequest
+from agentflow.sources.base import ModelRequest
 from agentflow.sources.credentials import Credentials
 from agentflow.sources.openai import open_openai
 from tests.chat_wire import ChatWire, Refused, Said
 from tests.unit.sources.conftest import CANARY, LOOPBACK
-from tests.unit.sources.sides import SIDES
+from tests.unit.sources.sides import HELLO, side_named
 
-HELLO = ModelRequest(messages=(Message("user", "hello there"),))
-SIDE = next(side for side in SIDES if side.name == "azure")
-V1 = next(side for side in SIDES if side.name == "azure v1")
+SIDE = side_named("azure")
+V1 = side_named("azure v1")
 
 
 async def test_entra_token_goes_as_bearer() -> None:

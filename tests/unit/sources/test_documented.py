@@ -19,16 +19,20 @@ from agentflow.flow.opening import open_performer
 from agentflow.plan.compile import compile_plan
 from agentflow.settings import Settings
 from agentflow.spec.check import check
-from tests.fake_provider import Cut, Raw
+from tests.fake_provider import Cut, FakeProvider, Raw
 from tests.unit.sources.sides import SIDES, Side
 
 Json = Any
 PAGE = Path(__file__).parents[3] / "docs" / "sources.md"
+EXAMPLES: list[dict[str, Json]] = [
+    json.loads(found) for found in re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+]
 SOURCES: dict[str, dict[str, Json]] = {
-    source["config"]["provider"]: source
-    for source in map(json.loads, re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    if source.get("kind") == "llm"
+    each["config"]["provider"]: each for each in EXAMPLES if each.get("kind") == "llm"
 }
+[WORKFLOW] = [each for each in EXAMPLES if each.get("name") == "one question"]
+[SERVICE] = [each for each in EXAMPLES if each.get("kind") == "api"]
+[TICKETS] = [each for each in EXAMPLES if each.get("type") == "http"]
 CANARY = "sk-canary-fedcba9876543210"
 HOSTED = [side for side in SIDES if side.name not in ("azure v1", "openai responses")]
 
@@ -57,10 +61,16 @@ def attempt(side: Side, wire: Any, **options: Json) -> Attempt:
 
 
 def attempt_of(source: dict[str, Json], **options: Json) -> Attempt:
-    """An attempt of a node with this source."""
-    node = {"id": "ask", "type": "llm", "metadata": {"source": source["id"], **options}}
-    checked = check({"nodes": [node], "sources": [source], "start_node": "ask"})
-    assert checked.normalized is not None
+    """An attempt of the documented workflow's node, with this source in place of its own."""
+    [node] = json.loads(json.dumps(WORKFLOW["nodes"]))
+    node["metadata"] |= {"source": source["id"], **options}
+    return attempt_in(WORKFLOW | {"nodes": [node], "sources": [source]})
+
+
+def attempt_in(document: dict[str, Json], *names: str) -> Attempt:
+    """An attempt of the only node of a workflow. ``names``: further variables that it may name."""
+    checked = check(document, allowed_env=names, present_env=names) if names else check(document)
+    assert checked.normalized is not None, checked.errors
     plan = compile_plan(checked.normalized)
     assert plan.unsupported == ()
     [made] = plan.nodes
@@ -68,7 +78,7 @@ def attempt_of(source: dict[str, Json], **options: Json) -> Attempt:
         id="a1",
         tenant="t1",
         execution_id="exec_1",
-        step="ask",
+        step=made.id,
         attempt=1,
         generation=0,
         epoch=1,
@@ -79,13 +89,14 @@ def attempt_of(source: dict[str, Json], **options: Json) -> Attempt:
     )
 
 
-async def perform(todo: Attempt, tmp_path: Path) -> Done | Failed:
+async def perform(todo: Attempt, tmp_path: Path, *names: str) -> Done | Failed:
     loopback = (ip_network("127.0.0.0/8"),)
-    performer = open_performer(Settings(data_dir=tmp_path, egress_allow=loopback))
+    settings = Settings(data_dir=tmp_path, egress_allow=loopback, source_env=names)
+    performer = open_performer(settings)
     pieces: list[str] = []
     told = await performer.perform(todo, pieces.append)
     await performer.close()
-    if isinstance(told, Done) and todo.node.options["stream"]:
+    if isinstance(told, Done) and todo.node.options.get("stream"):
         assert "".join(pieces) == told.result["text"]
     return told
 
@@ -148,3 +159,27 @@ async def test_planted_secret_comes_out_nowhere(
     assert not any(CANARY in sink for sink in sinks)
     for each in told[1:]:
         assert isinstance(each, Failed) and repr(SOURCES[side.name]["id"]) in each.error.message
+
+
+async def test_documented_service_is_asked_with_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("CRM_CLIENT_ID", "CRM_CLIENT_SECRET")
+    for name in names:
+        monkeypatch.setenv(name, f"{CANARY}-{name}")
+    source = json.loads(json.dumps(SERVICE))
+    token = Raw(b'{"access_token": "t-1", "token_type": "Bearer"}', 200, "application/json")
+    tickets = {"tickets": [{"subject": "broken"}, {"subject": "late"}]}
+    with FakeProvider(
+        token, Raw(json.dumps(tickets).encode(), 200, "application/json")
+    ) as provider:
+        base = f"http://127.0.0.1:{provider.port}"
+        source["config"] |= {"base_url": f"{base}/v1", "token_url": f"{base}/oauth/token"}
+        document = {"nodes": [TICKETS], "sources": [source], "start_node": "tickets"}
+        told = await perform(attempt_in(document, *names), tmp_path, *names)
+        asked = provider.last
+    assert isinstance(told, Done), told
+    assert told.result["data"] == {"subjects": ["broken", "late"]}
+    assert asked.path == "/v1/tickets?customer=hello"
+    assert asked.headers["authorization"] == "Bearer t-1"
+    assert CANARY not in msgspec.json.encode(told).decode()

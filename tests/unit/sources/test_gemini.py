@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,47 +12,13 @@ from agentflow.errors import (
     ProviderAuthError,
     ProviderRateLimited,
     ProviderRejected,
-    ProviderUnavailable,
-    StepError,
 )
-from agentflow.sources.base import BilledError, Message, ModelRequest, ModelSource, Tool
+from agentflow.sources.base import Message, ModelRequest, ModelSource, Tool
 from tests.gemini_wire import GeminiWire, Refused, Said
-from tests.unit.sources.sides import SIDES
+from tests.unit.sources.sides import HELLO, failure, side_named, unheard
 
 Json = Any
-HELLO = ModelRequest(messages=(Message("user", "hello there"),))
-SIDE = next(side for side in SIDES if side.name == "gemini")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[GeminiWire]:
-    with GeminiWire() as server:
-        yield server
-
-
-@pytest.fixture
-def wire(server: GeminiWire) -> GeminiWire:
-    server.forget()
-    server.faults.clear()
-    return server
-
-
-@pytest.fixture
-async def source(wire: GeminiWire) -> AsyncIterator[ModelSource]:
-    source = await SIDE.connect(wire)
-    yield source
-    await source.close()
-
-
-def unheard(text: str) -> None:
-    """For calls that stream to nobody."""
-
-
-async def failure(source: ModelSource, heard: Any = unheard) -> StepError:
-    with pytest.raises((BilledError, StepError)) as caught:
-        await source.generate(HELLO, heard)
-    error = caught.value
-    return error.error if isinstance(error, BilledError) else error
+SIDE = side_named("gemini")
 
 
 async def test_wrong_key_is_an_auth_error_though_the_status_is_400(
@@ -87,23 +52,6 @@ async def test_malformed_call_is_tried_again(
     wire.script(Said("", finish_reason="MALFORMED_FUNCTION_CALL"))
     error = await failure(source, heard)
     assert isinstance(error, OutputSchemaMismatch) and error.retryable
-
-
-@pytest.mark.parametrize(
-    ("after", "status", "expected"),
-    [
-        (0, 503, ProviderUnavailable),
-        (2, 503, ProviderUnavailable),
-        (0, 429, ProviderRateLimited),
-        (2, 429, ProviderUnavailable),
-        (0, 400, ProviderRejected),
-    ],
-)
-async def test_error_inside_a_stream_has_its_type(
-    wire: GeminiWire, source: ModelSource, after: int, status: int, expected: type[Exception]
-) -> None:
-    wire.script(Said("one two three", error_after=(after, status)))
-    assert type(await failure(source)) is expected
 
 
 async def test_signature_of_a_call_goes_back_with_it(wire: GeminiWire, source: ModelSource) -> None:

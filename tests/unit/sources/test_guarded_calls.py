@@ -21,10 +21,13 @@ class Down:
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
 
+    def kept(self, request: ApiRequest) -> None:
+        """Nothing is kept."""
+
     async def request(self, request: ApiRequest) -> ApiReply:
         return ApiReply(status=self._next(), headers={}, body=b"", url="", where="GET x")
 
-    async def execute(self, request: SqlRequest) -> SqlReply:
+    async def execute(self, request: SqlRequest, file: object = None) -> SqlReply:
         return self._next()
 
     def _next(self) -> Any:

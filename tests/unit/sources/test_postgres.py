@@ -1,11 +1,11 @@
-"""PostgreSQL sources, on a real server."""
+"""PostgreSQL sources, on a real server; see also test_databases."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,77 +13,41 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from agentflow.addresses import Policy
 from agentflow.errors import (
     CallTimeout,
     ConnectionFailed,
     InvalidInput,
-    MissingCredential,
     ProviderAuthError,
     ProviderRejected,
     ProviderUnavailable,
     QueryFailed,
-    QueryRefused,
     StepError,
 )
-from agentflow.sources import sql
-from agentflow.sources.credentials import Credentials
-from agentflow.sources.postgres import PostgresSource
-from agentflow.sources.sql import SqlReply, SqlRequest
-from agentflow.sources.sqlserver import open_database
 from agentflow.spec.kinds.sources import DbConfig
 from agentflow.store.embedded import join
-from tests.unit.sources.conftest import LOOPBACK
+from tests.unit.sources.databases import (
+    Batches,
+    Insistence,
+    Open,
+    PostgresSide,
+    one,
+    read,
+    write,
+)
 
 Json = Any
-Open = Callable[..., Any]
 
 
 @pytest.fixture
-async def open_source(empty_dsn: str) -> AsyncIterator[Open]:
-    """Opens sources on the test's own database."""
-    opened: list[Any] = []
-
-    async def make(
-        dsn: str = empty_dsn, policy: Policy = LOOPBACK, **config: Json
-    ) -> PostgresSource:
-        credentials = Credentials({"DB": dsn}, lambda name: name == "DB")
-        given = {"dsn_env": "DB", **config}
-        opened.append(await open_database("main", given, policy=policy, credentials=credentials))
-        return opened[-1]
-
-    yield make
-    for source in opened:
-        await source.close()
+def database(postgres: PostgresSide) -> PostgresSide:
+    """The database of this module's tests."""
+    return postgres
 
 
 @pytest.fixture
-async def admin(empty_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(empty_dsn)
-    await connection.execute("CREATE TABLE t (id bigint PRIMARY KEY, title text, n numeric)")
-    await connection.execute(
-        "INSERT INTO t SELECT i, 't' || i, i / 10.0 FROM generate_series(1, 30) i"
-    )
-    yield connection
-    await connection.close()
-
-
-def read(text: str, **more: Json) -> SqlRequest:
-    values = {
-        name: more.pop(name) for name in list(more) if name not in SqlRequest.__struct_fields__
-    }
-    return SqlRequest(text=text, values=values, **more)
-
-
-def write(text: str, **more: Json) -> SqlRequest:
-    return read(text, **{"mode": "write", "key": "k1", **more})
-
-
-async def one(source: PostgresSource, expression: str, **more: Json) -> Json:
-    return (await source.execute(read(f"SELECT {expression} AS v", **more))).rows[0]["v"]
+def admin(postgres: PostgresSide) -> asyncpg.Connection:
+    return postgres.admin
 
 
 VALUES = [
@@ -158,77 +122,6 @@ async def test_postgres_says_which_parameter_does_not_fit(
         await one(await open_source(), f"CAST(:a AS {kind})", a=value)
 
 
-TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
-NASTY = ["'; DROP TABLE t; --", "\\'", "$1", ":a", "{a}", "/*", "%s", "\u202e", "a\nb"]
-
-
-@settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(texts=st.lists(TEXT, min_size=8, max_size=20))
-async def test_postgres_keeps_texts_apart_from_the_statement(
-    open_source: Open, texts: list[str]
-) -> None:
-    source = await open_source()
-    for text in [*NASTY, *texts]:
-        values = {"a": text, "b.c": text}
-        reply = await source.execute(
-            read("SELECT :a::text AS a, {b.c} || '' AS b, ':a' AS c", **values)
-        )
-        assert reply.rows == [{"a": text, "b": text, "c": ":a"}]
-
-
-async def test_postgres_keeps_the_limit_whatever_the_statement_says(
-    open_source: Open, admin: asyncpg.Connection
-) -> None:
-    source = await open_source(max_rows=12)
-    everything = "SELECT id FROM t ORDER BY id LIMIT 1000000"
-    for limit, offset, ids, truncated in (
-        (5, 0, range(1, 6), True),
-        (5, 27, range(28, 31), False),
-        (100, 0, range(1, 13), True),
-        (10, 20, range(21, 31), False),
-    ):
-        reply = await source.execute(read(everything, limit=limit, offset=offset))
-        assert [row["id"] for row in reply.rows] == list(ids)
-        assert (reply.row_count, reply.truncated) == (len(ids), truncated)
-    huge = "SELECT generate_series(1, 100000000) AS i, repeat('x', 100000) AS v"
-    with pytest.raises(QueryFailed, match=f"exceed {sql.MOST_BYTES} bytes"):
-        await (await open_source()).execute(read(huge, limit=10000))
-    with pytest.raises(QueryFailed, match="several columns 'a'"):
-        await source.execute(read("SELECT 1 AS a, 2 AS a"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "DELETE FROM t",
-        "WITH d AS (DELETE FROM t RETURNING id) SELECT * FROM d",
-        "SELECT 1; DELETE FROM t",
-        "EXPLAIN ANALYZE DELETE FROM t",
-        "SELECT * INTO u FROM t",
-        "SELECT * FROM t FOR UPDATE",
-        "/* SELECT */ TRUNCATE t",
-        "SELECT harmless()",
-        "SELECT nextval('s')",
-        "CALL p()",
-        "COPY t TO '/tmp/x'",
-        "SET default_transaction_read_only = off",
-    ],
-)
-async def test_postgres_refuses_what_does_not_only_read(
-    open_source: Open, admin: asyncpg.Connection, text: str
-) -> None:
-    await admin.execute(
-        "CREATE SEQUENCE s; CREATE FUNCTION harmless() RETURNS bigint LANGUAGE sql AS "
-        "$$ DELETE FROM t; SELECT count(*) FROM t $$"
-    )
-    source = await open_source(allow_write=True)
-    with pytest.raises(QueryRefused, match="Invalid SQL"):
-        await source.execute(read(text))
-    assert await admin.fetchval("SELECT count(*) FROM t") == 30
-
-
 async def test_postgres_stays_read_only_though_a_statement_says_otherwise(
     open_source: Open, admin: asyncpg.Connection
 ) -> None:
@@ -242,46 +135,6 @@ async def test_postgres_stays_read_only_though_a_statement_says_otherwise(
     with pytest.raises(StepError):
         await one(source, "set_config('transaction_read_only', 'off', false)")
     assert await one(source, "current_setting('default_transaction_read_only')") == "on"
-
-
-async def test_postgres_writes_only_where_it_may(
-    open_source: Open, admin: asyncpg.Connection
-) -> None:
-    insert = write("INSERT INTO t VALUES (:i, 'new', :n) RETURNING id, n", i=31, n="1.50")
-    with pytest.raises(QueryRefused, match="does not allow writes"):
-        await (await open_source()).execute(insert)
-    source = await open_source(allow_write=True)
-    reply = await source.execute(insert)
-    assert (reply.rows, reply.row_count) == ([{"id": 31, "n": "1.50"}], 1)
-    reply = await source.execute(write("UPDATE t SET n = n + 1 WHERE id < 5"))
-    assert (reply.rows, reply.row_count) == ([], 4)
-    for text in ("CREATE TABLE u (a int)", "COMMIT", "DO $$ BEGIN END $$", "VACUUM"):
-        with pytest.raises(QueryRefused, match="Invalid SQL"):
-            await source.execute(write(text))
-    with pytest.raises(QueryFailed, match="23505"):
-        await source.execute(insert)
-    assert await admin.fetchval("SELECT count(*) FROM t") == 31
-
-
-async def test_postgres_write_takes_effect_once(
-    open_source: Open, admin: asyncpg.Connection
-) -> None:
-    source = await open_source(allow_write=True, dedupe_table="agentflow_dedupe")
-    insert = write("INSERT INTO t (id, title) SELECT max(id) + 1, :x FROM t RETURNING id", x="new")
-    with pytest.raises(QueryRefused, match="sources prepare"):
-        await source.execute(insert)
-    assert await source.prepare() == await source.prepare() == "agentflow_dedupe"
-    replies: list[SqlReply] = await asyncio.gather(*(source.execute(insert) for _ in range(6)))
-    assert {reply.rows[0]["id"] for reply in replies} == {31}
-    assert sorted(reply.repeated for reply in replies) == [False] + [True] * 5
-    assert await admin.fetchval("SELECT count(*) FROM t") == 31
-    other = await source.execute(write("DELETE FROM t WHERE id > 20", key="k2"))
-    assert (other.row_count, other.repeated) == (11, False)
-    failing = write("INSERT INTO t (id) VALUES (1)", key="k3")
-    for _ in range(2):
-        with pytest.raises(QueryFailed):
-            await source.execute(failing)
-    assert await admin.fetchval("SELECT count(*) FROM agentflow_dedupe") == 2
 
 
 async def test_postgres_stops_a_slow_statement(
@@ -309,14 +162,14 @@ async def test_postgres_keeps_the_limit_of_the_source_that_was_written_for_state
 
 @pytest.mark.parametrize("mode", ["read", "write"])
 async def test_postgres_keeps_its_limit_though_the_network_falls_silent(
-    open_source: Open, empty_dsn: str, admin: asyncpg.Connection, mode: str
+    open_source: Open, empty_dsn: str, postgres: PostgresSide, mode: str
 ) -> None:
     silent = asyncio.Event()
     async with silent_relay(empty_dsn, silent) as dsn:
         source = await open_source(dsn, allow_write=True)
         slow = read("SELECT pg_sleep(60)", mode=mode, key="k", timeout_s=0.5)
         task = asyncio.create_task(source.execute(slow))
-        await _seen(admin, "pg_sleep(60)")
+        await postgres.working("pg_sleep(60)")
         silent.set()
         with pytest.raises(CallTimeout, match=r"within 0\.5 s"):
             await asyncio.wait_for(task, 10)
@@ -368,94 +221,6 @@ async def test_postgres_gives_json_that_can_be_kept(open_source: Open) -> None:
         await one(source, "'1e400'::jsonb")
 
 
-async def test_postgres_gives_a_cancelled_statement_up(
-    open_source: Open, admin: asyncpg.Connection
-) -> None:
-    source = await open_source(pool_size=1, max_overflow=0)
-    task = asyncio.create_task(one(source, "pg_sleep(30)"))
-    await _seen(admin, "pg_sleep(30)")
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await asyncio.wait_for(one(source, "2"), 5) == 2
-
-
-async def _seen(admin: asyncpg.Connection, text: str) -> int:
-    """The server process that executes a statement with this text."""
-    query = (
-        "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() "
-        "AND datname = current_database() AND query LIKE '%' || $1 || '%'"
-    )
-    async with asyncio.timeout(10):
-        while (pid := await admin.fetchval(query, text)) is None:
-            await asyncio.sleep(0)
-    return pid
-
-
-async def test_postgres_says_that_a_connection_was_killed_in_a_statement(
-    open_source: Open, admin: asyncpg.Connection
-) -> None:
-    source = await open_source(allow_write=True)
-    for request in (read("SELECT pg_sleep(30)"), write("UPDATE t SET n = 1 FROM pg_sleep(30)")):
-        task = asyncio.create_task(source.execute(request))
-        await admin.execute("SELECT pg_terminate_backend($1)", await _seen(admin, "pg_sleep(30)"))
-        with pytest.raises(ProviderUnavailable, match="was lost"):
-            await asyncio.wait_for(task, 10)
-        assert await one(source, "1") == 1
-    assert await admin.fetchval("SELECT count(*) FROM t WHERE n = 1") == 1
-
-
-@pytest.mark.parametrize(
-    ("dsn", "config", "error", "words"),
-    [
-        ("", {}, MissingCredential, "DB"),
-        ("http://h/x", {}, ProviderRejected, "begins with"),
-        ("postgresql://h1,h2/x", {}, ProviderRejected, "one host"),
-        ("postgresql:///x", {}, ProviderRejected, "one host"),
-        ("postgresql://h:99999/x", {}, ProviderRejected, "can be read"),
-        ("mysql://h/x", {"driver": "postgres"}, ProviderRejected, "a mysql one"),
-        ("postgresql://u:pw-canary@127.0.0.1:9/x", {}, ConnectionFailed, "No connection"),
-        ("postgresql://u:pw-canary@no.such.invalid/x", {}, ConnectionFailed, "resolved"),
-        ("postgresql://u:pw-canary@10.0.0.1/x", {}, ProviderRejected, "private"),
-        ("postgresql://u:pw-canary@169.254.169.254/x", {}, ProviderRejected, "link-local"),
-        ("REAL/nope", {}, ProviderRejected, "does not exist"),
-        ("REAL", {"ssl": "require"}, ProviderRejected, "ssl 'require'"),
-        ("REAL", {"ssl": "verify-full"}, ProviderRejected, "ssl 'verify-full'"),
-        ("REAL?sslmode=verify-full&sslrootcert=/nope", {}, ProviderRejected, "cannot be read"),
-        ("REAL", {"dedupe_table": "a; DROP TABLE t"}, QueryRefused, "table name"),
-    ],
-)
-async def test_postgres_says_why_it_cannot_be_called(
-    open_source: Open, empty_dsn: str, dsn: str, config: Json, error: type[StepError], words: str
-) -> None:
-    real = empty_dsn.rpartition("/")[0] if "/nope" in dsn and "?" not in dsn else empty_dsn
-    with pytest.raises(error) as caught:
-        source = await open_source(dsn.replace("REAL", real), allow_write=True, **config)
-        await source.execute(write("INSERT INTO t VALUES (1)"))
-    assert words in caught.value.message and "canary" not in caught.value.message
-
-
-async def test_postgres_says_that_its_credentials_are_refused(
-    open_source: Open, empty_dsn: str
-) -> None:
-    host = empty_dsn.rpartition("@")[2]
-    source = await open_source(f"postgresql://nobody:pw-canary@{host}")
-    with pytest.raises(ProviderAuthError, match="'nobody'") as caught:
-        await one(source, "1")
-    assert "canary" not in caught.value.message
-
-
-async def test_postgres_says_that_no_connection_came_free(
-    open_source: Open, admin: asyncpg.Connection
-) -> None:
-    source = await open_source(pool_size=1, max_overflow=0, pool_timeout=0.1)
-    task = asyncio.create_task(one(source, "pg_sleep(30)"))
-    await _seen(admin, "pg_sleep(30)")
-    with pytest.raises(ConnectionFailed, match=r"within 0\.1 s"):
-        await one(source, "1")
-    task.cancel()
-
-
 async def test_postgres_uses_the_schema_of_the_source(
     open_source: Open, admin: asyncpg.Connection
 ) -> None:
@@ -487,28 +252,45 @@ async def test_postgres_writes_once_each_though_its_server_is_killed(
     source = await open_source(held.dsn, allow_write=True, dedupe_table="agentflow_dedupe")
     await source.prepare()
     server = data_dir / "postgres" / "data" / "postmaster.pid"
-    lost = 0
-
-    async def until_done(number: int) -> SqlReply:
-        nonlocal lost
-        request = write("INSERT INTO t (k) VALUES (:k) RETURNING id, k", k=number, key=f"k{number}")
-        while True:
-            try:
-                return await source.execute(request)
-            except (ProviderUnavailable, ConnectionFailed):
-                lost += 1
-                await asyncio.sleep(0.02)
-
+    file = Batches(stops=True)
+    endless = read("SELECT repeat('x', 1000) AS v FROM generate_series(1, 10000000)", limit=10**8)
+    streaming = asyncio.create_task(source.execute(endless, file))
+    await asyncio.wait_for(file.begun.wait(), 10)
+    insert = "INSERT INTO t (k) VALUES (:k) RETURNING id, k"
+    insistence = Insistence(source, insert, (ProviderUnavailable, ConnectionFailed))
     for first in range(0, 60, 20):
-        writes = [asyncio.create_task(until_done(number)) for number in range(first, first + 20)]
+        writes = insistence.begin(range(first, first + 20))
         await writes[0]
         os.kill(int(server.read_text().split()[0]), signal.SIGKILL)
         replies = await asyncio.wait_for(asyncio.gather(*writes), 30)
-        again = await asyncio.gather(*(until_done(number) for number in range(first, first + 20)))
+        again = await asyncio.gather(*insistence.begin(range(first, first + 20)))
         assert [reply.rows for reply in again] == [reply.rows for reply in replies]
         assert all(reply.repeated for reply in again)
+    file.go_on.set()
+    with pytest.raises(ProviderUnavailable, match="was lost"):
+        await asyncio.wait_for(streaming, 10)
     counted = await source.execute(read("SELECT k, count(*) AS n FROM t GROUP BY k", limit=1000))
     assert {row["k"]: row["n"] for row in counted.rows} == dict.fromkeys(range(60), 1)
-    assert lost
+    assert insistence.lost
     await source.close()
     held.close()
+
+
+async def test_postgres_says_that_it_does_not_encrypt(open_source: Open) -> None:
+    with pytest.raises(ProviderRejected, match="ssl 'require'"):
+        await one(await open_source(ssl="require"), "1")
+
+
+async def test_postgres_tells_the_types_of_the_columns_of_a_file(open_source: Open) -> None:
+    types = {
+        "int2": "int16", "int4": "int32", "int8": "int64", "oid": "int64", "float4": "float32",
+        "float8": "float64", "numeric": "decimal", "bool": "bool", "date": "date", "time": "time",
+        "timestamp": "timestamp", "timestamptz": "timestamptz", "interval": "text", "timetz": "text",
+        "uuid": "uuid", "text": "text", "varchar(3)": "text", "char(3)": "text", "bytea": "bytes",
+        "json": "json", "jsonb": "json", "inet": "other", "int4range": "other", "bit(3)": "other",
+        "int4[]": "int32[]", "numeric[]": "decimal[]", "date[]": "date[]", "inet[]": "other[]",
+    }  # fmt: skip
+    file = Batches()
+    columns = ", ".join(f'NULL::{name} AS "{name}"' for name in types)
+    await (await open_source()).execute(read(f"SELECT {columns}"), file)
+    assert {column.name: column.type for column in file.columns} == types

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,25 +12,11 @@ from agentflow.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from agentflow.sources.base import BilledError, Message, ModelRequest, ModelSource
+from agentflow.sources.base import BilledError, ModelRequest, ModelSource
 from tests.responses_wire import ResponsesWire, Said
-from tests.unit.sources.sides import SIDES
+from tests.unit.sources.sides import HELLO, side_named
 
-HELLO = ModelRequest(messages=(Message("user", "hello there"),))
-SIDE = next(side for side in SIDES if side.name == "openai responses")
-
-
-@pytest.fixture
-def wire() -> Iterator[ResponsesWire]:
-    with ResponsesWire() as wire:
-        yield wire
-
-
-@pytest.fixture
-async def source(wire: ResponsesWire) -> AsyncIterator[ModelSource]:
-    source = await SIDE.connect(wire)
-    yield source
-    await source.close()
+SIDE = side_named("openai responses")
 
 
 @pytest.mark.parametrize("heard", [None, lambda text: None], ids=["whole", "streamed"])

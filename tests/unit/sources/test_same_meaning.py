@@ -35,10 +35,10 @@ from agentflow.sources.base import (
 )
 from tests.fake_provider import Cut, Drip, FakeProvider, Hang, Raw
 from tests.unit.sources.conftest import CANARY
-from tests.unit.sources.sides import SIDES, Side
+from tests.unit.sources.sides import HELLO, SIDES, Side
+from tests.unit.sources.sides import failure as failure_of
 
 Open = Callable[..., Awaitable[ModelSource]]
-HELLO = ModelRequest(messages=(Message("user", "hello there"),))
 STREAMED = [False, True]
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -271,6 +271,50 @@ async def test_half_a_stream_is_unavailable_and_billed(
         await ask(await connect(), True)
     assert isinstance(caught.value.error, ProviderUnavailable)
     assert caught.value.reply.text.startswith("one two")
+
+
+STREAM_ERRORS = {
+    "anthropic": [
+        (0, "overloaded_error", ProviderUnavailable),
+        (0, "rate_limit_error", ProviderRateLimited),
+        (0, "authentication_error", ProviderAuthError),
+        (3, "rate_limit_error", ProviderUnavailable),
+        (3, "api_error", ProviderUnavailable),
+        (3, "invalid_request_error", ProviderRejected),
+        (3, "something_new", ProviderUnavailable),
+    ],
+    "gemini": [
+        (0, 503, ProviderUnavailable),
+        (2, 503, ProviderUnavailable),
+        (0, 429, ProviderRateLimited),
+        (2, 429, ProviderUnavailable),
+        (0, 400, ProviderRejected),
+    ],
+    "openai": [
+        (0, "server_error", ProviderUnavailable),
+        (3, "rate_limit_exceeded", ProviderUnavailable),
+        (0, "context_length_exceeded", ContextLengthExceeded),
+        (3, "content_filter", ContentFiltered),
+        (3, None, ProviderUnavailable),
+    ],
+    "openai responses": [
+        (0, "rate_limit_exceeded", ProviderRateLimited),
+        (3, "rate_limit_exceeded", ProviderUnavailable),
+        (0, "server_error", ProviderUnavailable),
+        (3, "invalid_prompt", ProviderRejected),
+        (3, "bio_policy", ContentFiltered),
+    ],
+}
+"""Provider -> events until the error, what the error says of itself, and what it must become."""
+
+
+async def test_error_inside_a_stream_has_its_type(
+    side: Side, wire: FakeProvider, connect: Open
+) -> None:
+    source = await connect()
+    for after, what, expected in STREAM_ERRORS.get(side.name, STREAM_ERRORS["openai"]):
+        wire.script(side.said("one two three", error_after=(after, what)))
+        assert type(await failure_of(source)) is expected, (after, what)
 
 
 async def test_silence_and_slow_drips_end_as_call_timeout(

@@ -21,6 +21,22 @@ def source(name: str, kind: str, **config: Json) -> dict[str, Json]:
 SOURCES: list[dict[str, Json]] = [
     source("art", "image", provider="local", model="painter"),
     source("dalle", "image", provider="openai", model="dall-e-3", api_key_env="OPENAI_API_KEY"),
+    *(
+        source(name, "image", provider="openai", model=model, api_key_env="OPENAI_API_KEY")
+        for name, model in (
+            ("d2", "dall-e-2"),
+            ("gpt1", "gpt-image-1.5"),
+            ("gpt2", "gpt-image-2-2026-04-21"),
+            ("flare", "gpt-image-2.5-flare"),
+        )
+    ),
+    source(
+        "flash",
+        "image",
+        provider="gemini",
+        model="gemini-3.1-flash-image",
+        api_key_env="GEMINI_API_KEY",
+    ),
     source("tickets", "db", driver="postgres", dsn_ref="secret://tickets"),
     source("ledger", "db", driver="mysql", dsn_ref="secret://ledger", allow_write=True),
     source("safe", "db", dsn_ref="secret://safe", allow_write=True, dedupe_table="done"),
@@ -91,11 +107,11 @@ def test_check_accepts_every_option(node_type: str) -> None:
     assert errors(found) == []
     plan = compile_plan(found.normalized or {})
     missing = {
-        "db": "secret references cannot be resolved",
-        "http": "'sign' with a stored secret (name a variable) cannot be executed",
+        "image": "'art': no model that makes pictures comes along",
+        "db": "secret references cannot be resolved yet",
+        "http": "'sign' with a stored secret (name a variable) cannot be executed yet",
     }
-    feature = missing.get(node_type, f"nodes of type {node_type!r} cannot be executed")
-    assert any(f"{feature} yet" in s for s in plan.unsupported)
+    assert any(missing[node_type] in sentence for sentence in plan.unsupported)
 
 
 def test_check_fills_in_the_defaults() -> None:
@@ -126,6 +142,22 @@ def test_check_fills_in_the_defaults() -> None:
         ({"n": 11}, [("E024", "n")]),
         ({"quality": "best"}, [("E024", "quality")]),
         ({"style": "calm"}, [("E024", "style")]),
+        ({"size": "2048x"}, [("E024", "size")]),
+        ({"size": "512x512", "source": "d2", "quality": None, "style": None}, []),
+        ({"source": "d2", "style": None}, [("E024", "quality")]),
+        ({"source": "gpt1"}, [("E024", "style")]),
+        ({"source": "gpt1", "style": None, "size": "1536x1024", "n": 10}, []),
+        ({"source": "gpt1", "style": None, "size": "1792x1024"}, [("E024", "size")]),
+        ({"source": "gpt1", "style": None, "quality": "max"}, [("E024", "quality")]),
+        ({"source": "gpt2", "style": None, "size": "1792x1024"}, []),
+        ({"source": "gpt2", "style": None, "size": "3840x2160"}, []),
+        ({"source": "gpt2", "style": None, "size": "512x512"}, [("E024", "size")]),
+        ({"source": "gpt2", "style": None, "size": "1000x1000"}, [("E024", "size")]),
+        ({"source": "gpt2", "style": None, "size": "3840x1024"}, [("E024", "size")]),
+        ({"source": "flare", "style": None, "quality": "max"}, []),
+        ({"source": "flash", "style": None}, []),
+        ({"source": "flash", "style": None, "n": 2}, [("E024", "n")]),
+        ({"source": "flash", "style": None, "size": "512x512"}, [("E024", "size")]),
         ({"download": "yes"}, [("E024", "download")]),
         ({"prompt_template": "{outputs.nope}"}, [("E020", "prompt_template")]),
         ({"output_key": "cost"}, [("E024", "output_key")]),
@@ -156,6 +188,11 @@ def query(text: str, **changes: Json) -> dict[str, Json]:
         ({"mode": "both"}, [("E024", "mode")]),
         ({"limit": 0}, [("E024", "limit")]),
         ({"limit": 10_001}, [("E024", "limit")]),
+        ({"limit": 10_001, "format": "rows"}, [("E024", "limit")]),
+        ({"limit": 10_001, "format": "jsonl"}, []),
+        ({"limit": 100_000_001, "format": "parquet"}, [("E024", "limit")]),
+        ({"limit": None, "format": "parquet"}, []),
+        ({"format": "excel"}, [("E024", "format")]),
         ({"limit": 1.5}, [("E024", "limit")]),
         ({"offset": -1}, [("E024", "offset")]),
         ({"cursor": "${user_input}"}, [("E024", "cursor")]),
@@ -231,6 +268,14 @@ def test_check_judges_writes_by_their_source(
     if checked_write.normalized is not None:
         plan = compile_plan(checked_write.normalized)
         assert (plan.node("n").effects, plan.node("n").retry.max_attempts) == (effects, attempts)
+
+
+def test_rows_as_a_file_are_all_rows_and_only_read() -> None:
+    found = checked(query("SELECT 1", format="jsonl", limit=None))
+    assert found.normalized is not None
+    assert compile_plan(found.normalized).node("n").options["limit"] == 100_000_000
+    found = checked(query("INSERT INTO t VALUES (1)", format="parquet", mode="write"))
+    assert ("E024", "format") in errors(found)
 
 
 def test_declared_effects_decide_how_often_a_call_is_made() -> None:

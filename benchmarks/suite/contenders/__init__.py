@@ -1,0 +1,1 @@
+"""Our own contenders: AgentFlow, what nobody can be faster than, and raw Ray. Each module is a process."""

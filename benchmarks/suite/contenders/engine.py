@@ -1,0 +1,213 @@
+"""AgentFlow as a contender: an engine with its journal in PostgreSQL, driven as its own flows drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from typing import Any
+
+import asyncpg
+import uvloop
+
+from agentflow.engine.engine import Engine
+from agentflow.engine.workers import Workers
+from agentflow.flow import open_coordinator
+from agentflow.ids import to_uuid
+from agentflow.settings import Settings, load
+from benchmarks.peers import serving
+from benchmarks.suite.contenders import documents, history
+
+Json = Any
+WORKLOADS = [
+    "chain10",
+    "fan100",
+    "uneven",
+    "llm_fan",
+    "payload",
+    "memory",
+    "recovery",
+    "recover",
+    "growth",
+]
+GROWTH_STEPS, GROWTH_AT_ONCE = 4_000, 4
+ACCEPTED_AT_ONCE = 64
+"""Submissions under way: an engine that cannot commit one within five seconds refuses it."""
+COUNTED = """
+SELECT count(*) FILTER (WHERE kind = 'step.completed') AS persisted, count(*) AS rows,
+       count(DISTINCT xmin::text) AS transactions FROM journal WHERE execution_id = ANY($1::uuid[])"""
+LAST = "SELECT execution_id FROM executions ORDER BY created_at DESC LIMIT 1"
+OPEN = "SELECT count(*) FROM executions WHERE status IN ('pending', 'running', 'waiting')"
+LEASE_S, HEARTBEAT_S = "10", "3"
+SETTINGS = {
+    "strict": "settings.durability strict: commit before dispatch",
+    "relaxed": "settings.durability relaxed: acceptance and outcome are committed before they are told",
+}
+PERSISTED = {
+    "strict": "the completion, the choices it made and the start of what it released",
+    "relaxed": "nothing of it yet: events follow within milliseconds, in order",
+}
+
+
+def settings_of(arguments: serving.Arguments) -> Settings:
+    return load(
+        {
+            "AGENTFLOW_DATA_DIR": str(arguments.folder / "data"),
+            "DATABASE_URL": arguments.dsn,
+            "AGENTFLOW_LEASE_S": LEASE_S,
+            "AGENTFLOW_HEARTBEAT_S": HEARTBEAT_S,
+        }
+    )
+
+
+class EngineWorkloads:
+    """The workloads through one engine. After each the journal is asked what it holds of it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        connection: asyncpg.Connection,
+        durability: str,
+        arguments: serving.Arguments,
+        standby: bool,
+    ) -> None:
+        self._engine, self._connection, self._durability = engine, connection, durability
+        self._arguments, self._standby = arguments, standby
+        self._door = asyncio.Semaphore(ACCEPTED_AT_ONCE)
+        self._prepared: dict[tuple[str, int, str], documents.Prepared] = {}
+
+    async def chain10(self, asked: Json) -> Json:
+        chain = self._of("chain", serving.CHAIN_STEPS)
+        return await self._several(chain, asked["executions"], asked["in_flight"])
+
+    async def fan100(self, asked: Json) -> Json:
+        fan = self._of("fan", serving.FAN_WIDTH)
+        return await self._several(fan, asked["executions"], asked["in_flight"])
+
+    async def uneven(self, asked: Json) -> Json:
+        return await self._several(self._of("uneven"), asked["rounds"], 1)
+
+    async def llm_fan(self, asked: Json) -> Json:
+        count, prompt = asked["executions"], f"sleep {asked['step_s']}"
+        fan = self._of("fan", asked["width"], prompt)
+        return await self._several(fan, count, count)
+
+    async def payload(self, asked: Json) -> Json:
+        return await self._several(self._of("payload"), asked["executions"], 1)
+
+    async def memory(self, asked: Json) -> Json:
+        count = asked["in_flight"]
+        return await self._several(self._of("chain", 1, f"gate {count}"), count, count)
+
+    async def recovery(self, _: Json) -> Json:
+        """Lasts until this process is killed; the standby, where there is one, goes on then."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._standby:
+                await stack.enter_async_context(beside(self._arguments))
+            return await self._several(self._of("recovery"), 1, 1)
+
+    async def recover(self, _: Json) -> Json:
+        """Wait until what was open is over."""
+        began = time.perf_counter()
+        while await self._connection.fetchval(OPEN):  # noqa: ASYNC110 - by another process
+            await asyncio.sleep(0.02)
+        keys = await self._connection.fetch("SELECT execution_id FROM executions")
+        told = await self._connection.fetchrow(COUNTED, [row["execution_id"] for row in keys])
+        steps = serving.RECOVERY_STEPS * len(keys)
+        return {"seconds": time.perf_counter() - began, "steps": steps, **told}
+
+    async def growth(self, asked: Json) -> Json:
+        """Some thousand steps, or as many as are needed to have so much of what grows."""
+        what, size = asked["what"], asked["size"]
+        nodes = size if what == "nodes" else serving.CHAIN_STEPS
+        at_once = size if what == "in_flight" else GROWTH_AT_ONCE
+        if what == "history":
+            await self._have_past(size)
+        count = max(at_once, GROWTH_STEPS // nodes)
+        return await self._several(self._of("chain", nodes), count, at_once)
+
+    async def _have_past(self, size: int) -> None:
+        await self._several(self._of("chain", 1), 1, 1)
+        key = await self._connection.fetchval(LAST)
+        await history.copy(self._connection, key, size)
+
+    def _of(self, kind: str, size: int = 0, prompt: str = "nothing") -> documents.Prepared:
+        key = (kind, size, prompt)
+        if key not in self._prepared:
+            self._prepared[key] = documents.prepared(kind, self._durability, size, prompt)
+        return self._prepared[key]
+
+    async def _several(self, prepared: documents.Prepared, count: int, at_once: int) -> Json:
+        keys: list[str] = []
+
+        async def execute() -> None:
+            """From submission to the durable end."""
+            asked = prepared.submission()
+            keys.append(asked.execution_id)
+            async with self._door:
+                await self._engine.accept(asked)
+            async for _ in self._engine.watch(asked.execution_id, 0):
+                pass
+
+        done = await serving.in_flight(count, at_once, execute)
+        told = await self._connection.fetchrow(COUNTED, [to_uuid(key, "exec") for key in keys])
+        return {**done, "steps": prepared.steps * count, **told}
+
+
+def serve(start: serving.Start) -> None:
+    """Run a contender on the event loop that Ray gives our actors: uvloop."""
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    serving.serve(start)
+
+
+@contextlib.asynccontextmanager
+async def beside(arguments: serving.Arguments) -> AsyncIterator[None]:
+    """A standby is there within. It is ended then, but lives on when this process is killed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.suite.contenders.standby",
+        "--folder", str(arguments.folder), "--dsn", arguments.dsn,
+        stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    arguments: serving.Arguments,
+    durability: str,
+    workers: Workers,
+    system: str,
+    *,
+    standby: bool = False,
+) -> AsyncIterator[serving.Contender]:
+    """An engine in this process, whose attempts these workers do, as a contender. ``standby``: another one
+    takes over when this process is killed."""
+    settings = settings_of(arguments)
+    engine = await open_coordinator(settings, f"{system}/{os.getpid()}", workers)
+    connection = await asyncpg.connect(arguments.dsn)
+    told = EngineWorkloads(engine, connection, durability, arguments, standby)
+    facts = {
+        "system": system,
+        "version": version("agentflow"),
+        "setting": SETTINGS[durability],
+        "page": "docs/guarantees.md",
+        "persisted_before_next_step": PERSISTED[durability],
+        "pids": [],
+        "standby": standby,
+    }
+    try:
+        yield serving.Contender(facts, {name: getattr(told, name) for name in WORKLOADS})
+    finally:
+        await connection.close()
+        await engine.drain()
+        await engine.close()

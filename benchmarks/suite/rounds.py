@@ -1,0 +1,197 @@
+"""The measurement: every contender in every round, only one of them up at a time."""
+
+from __future__ import annotations
+
+import platform
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+
+from benchmarks.suite import recovery
+from benchmarks.suite.contender import Command, Contender, ContenderFailed, started
+from benchmarks.suite.database import Database, named
+from benchmarks.suite.workloads import LIMITS, Sample, Workload
+
+Json = Any
+RECOVERY = "recovery"
+SHORT_S = 0.2
+"""Of what is shorter, the CPU time of others is told too coarsely."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured. ``seconds``: how long a request that can be made longer should take."""
+
+    commands: Sequence[Command]
+    workloads: Sequence[Workload]
+    rounds: int = 3
+    seconds: float = 4.0
+    recovery: bool = True
+
+
+class Rows:
+    """What came out: figures of every round, by contender and workload, and what went wrong."""
+
+    def __init__(self) -> None:
+        self.figures: dict[tuple[str, str], list[Mapping[str, float]]] = defaultdict(list)
+        self.trouble: dict[tuple[str, str], str] = {}
+        self.unsupported: dict[tuple[str, str], str] = {}
+        self.facts: dict[str, Json] = {}
+        self.samples: list[Json] = []
+
+    def take(self, contender: str, workload: Workload, sample: Sample) -> None:
+        """Note one request. A row whose contender's store holds another number of steps is void."""
+        answer = sample.answer
+        key = (contender, workload.name)
+        kept = {k: v for k, v in answer.items() if k != "latencies_s"}
+        self.samples.append(
+            {
+                "contender": contender,
+                "workload": workload.name,
+                "answer": kept,
+                "usage": sample.usage._asdict(),
+            }
+        )
+        if "unsupported" in answer:
+            self.unsupported[key] = answer["unsupported"]
+        elif "error" in answer:
+            self.trouble[key] = f"error: {answer['error']}"
+        elif void := is_void(answer):
+            self.trouble[key] = void
+        else:
+            self.figures[key].append(workload.figures(sample))
+
+    def medians(self) -> dict[str, dict[str, dict[str, float]]]:
+        """workload -> contender -> figure -> median of the rounds; without rows that are void."""
+        found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+        for (contender, workload), rounds in self.figures.items():
+            if (contender, workload) in self.trouble:
+                continue
+            names = dict.fromkeys(name for figures in rounds for name in figures)
+            found[workload][contender] = {
+                name: statistics.median(each[name] for each in rounds if name in each)
+                for name in names
+            }
+        return dict(found)
+
+
+def is_void(answer: Json) -> str:
+    """Why a row does not count: what should have been done is not what the contender's store holds."""
+    persisted, steps = answer.get("persisted"), answer.get("steps")
+    if persisted is None or persisted == steps:
+        return ""
+    return f"void: {persisted} steps persisted of {steps}"
+
+
+async def measure(asked: Asked, database: Database, folder: Path) -> Json:
+    """Everything, round after round; the order of the contenders changes with the round."""
+    rows = Rows()
+    began = time.time()
+    load = psutil.getloadavg()
+    for round_ in range(asked.rounds):
+        order = list(asked.commands)
+        random.Random(round_).shuffle(order)
+        for command in order:
+            _say(f"round {round_ + 1} of {asked.rounds}: {command.name}")
+            await _turn(asked, command, round_, database, folder, rows)
+    return {
+        "began": began,
+        "seconds": time.time() - began,
+        "rounds": asked.rounds,
+        "load_before": load,
+        "machine": machine(),
+        "database": await database.settings(),
+        "systems": rows.facts,
+        "figures": rows.medians(),
+        "trouble": _by_workload(rows.trouble),
+        "unsupported": _by_workload(rows.unsupported),
+        "others": _others(rows),
+        "samples": rows.samples,
+    }
+
+
+async def _turn(
+    asked: Asked, command: Command, round_: int, database: Database, folder: Path, rows: Rows
+) -> None:
+    place = folder / f"{command.name}-{round_}"
+    await database.rest()
+    async with database.fresh(named(command.name, round_)) as dsn:
+        try:
+            async with started(command, place, dsn) as contender:
+                rows.facts[command.name] = contender.facts
+                for workload in _of(command, asked.workloads, round_):
+                    await _sample(asked, contender, workload, database.pids, rows)
+        except ContenderFailed as failure:
+            rows.trouble[command.name, "start"] = str(failure)
+            _say(str(failure))
+            return
+    if asked.recovery and command.name != "limits":
+        async with database.fresh(named(f"{command.name}_killed", round_)) as dsn:
+            await recovery.once(command, place / RECOVERY, dsn, rows)
+
+
+def _of(command: Command, chosen: Sequence[Workload], round_: int) -> list[Workload]:
+    if command.name == "limits":
+        return list(LIMITS)
+    due = [each for each in chosen if not (each.once and round_)]
+    return [each for each in due if not each.only or command.name in each.only]
+
+
+async def _sample(
+    asked: Asked, contender: Contender, workload: Workload, database: list[int], rows: Rows
+) -> None:
+    """Warm up, then measure."""
+    answer, usage = await contender.ask(workload.asked, workload.warm_up(), database)
+    if "unsupported" in answer or "error" in answer:
+        rows.take(contender.name, workload, Sample(answer, usage))
+        return
+    parameters = workload.sized(answer["seconds"], asked.seconds)
+    answer, usage = await contender.ask(workload.asked, parameters, database)
+    rows.take(contender.name, workload, Sample(answer, usage))
+    _say(f"    {workload.name}: {usage.wall_s:.1f} s")
+
+
+def _by_workload(found: Mapping[tuple[str, str], str]) -> dict[str, dict[str, str]]:
+    by: dict[str, dict[str, str]] = defaultdict(dict)
+    for (contender, workload), text in found.items():
+        by[workload][contender] = text
+    return dict(by)
+
+
+def _others(rows: Rows) -> Json:
+    """How much of one core everybody else used while something was measured."""
+    used = [sample["usage"] for sample in rows.samples if "usage" in sample]
+    shares = [each["others_s"] / each["wall_s"] for each in used if each["wall_s"] > SHORT_S]
+    if not shares:
+        return {"median_cores": 0.0, "most_cores": 0.0}
+    return {"median_cores": statistics.median(shares), "most_cores": max(shares)}
+
+
+def machine() -> Json:
+    """Where it was measured."""
+    name = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    return {
+        "processor": name,
+        "cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "asyncpg": asyncpg.__version__,
+    }
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
