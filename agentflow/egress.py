@@ -61,7 +61,7 @@ def check_url(text: str) -> str:
     address."""
     try:
         url = httpx2.URL(text)
-    except httpx2.InvalidURL as error:
+    except (httpx2.InvalidURL, UnicodeError) as error:
         raise ProviderRejected(f"Not a valid URL: {error}") from None
     _check_url(url)
     return str(url)

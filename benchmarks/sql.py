@@ -16,14 +16,12 @@ import asyncio
 import json
 import os
 import resource
-import shutil
+import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -227,19 +225,19 @@ async def prepare(dsn: str, rows: int) -> None:
 def main(rows: int) -> None:
     from agentflow.store.embedded import destroy, join
     from agentflow.store.migrate import upgrade
+    from benchmarks.suite.database import folder_of_its_own
 
-    folder = Path(tempfile.mkdtemp(prefix="af-sql-"))
-    folder.chmod(0o711)
-    held = join(folder / "data")
-    try:
-        upgrade(held.dsn)
-        asyncio.run(prepare(held.dsn, rows))
-        compare(held.dsn)
-        fill(held.dsn, rows, str(folder / "files"))
-    finally:
-        held.close()
-        destroy(folder / "data")
-        shutil.rmtree(folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with folder_of_its_own("af-bench-sql-") as folder:
+        held = join(folder / "data")
+        try:
+            upgrade(held.dsn)
+            asyncio.run(prepare(held.dsn, rows))
+            compare(held.dsn)
+            fill(held.dsn, rows, str(folder / "files"))
+        finally:
+            held.close()
+            destroy(folder / "data")
 
 
 def part(words: list[str]) -> None:

@@ -183,13 +183,12 @@ async def test_driver_takes_up_the_execution_that_was_interrupted():
 
 async def test_gate_opens_when_all_wait_and_again_for_the_next():
     gate = driving.Gate()
-    gate.HOLD_S = 0.0
     for _ in range(2):
-        first = asyncio.create_task(gate.wait(2))
+        first = asyncio.create_task(gate.wait(2, 0.0))
         await asyncio.sleep(0)
         assert not first.done()
         async with asyncio.timeout(5):
-            await gate.wait(2)
+            await gate.wait(2, 0.0)
             await first
 
 
@@ -220,10 +219,11 @@ async def test_server_that_ends_at_once_is_an_error_with_its_last_words(tmp_path
             pass
 
 
-def test_payload_is_a_megabyte_and_the_same_each_time():
-    text = serving.payload_text()
-    assert len(text) == serving.PAYLOAD_BYTES
-    assert text == serving.payload_text()
+def test_payload_is_a_megabyte_and_another_one_each_time_and_at_each_step():
+    text, other = serving.payload_text(), serving.payload_text()
+    assert len(text) == len(other) == serving.PAYLOAD_BYTES
+    carried = [f"{number}{text[1:]}" for number in range(serving.PAYLOAD_STEPS)]
+    assert len({text, other, *carried}) == serving.PAYLOAD_STEPS + 2
 
 
 def test_uneven_has_its_critical_path():

@@ -12,9 +12,9 @@ from benchmarks.suite.contender import Command, ContenderFailed, ours, started
 from benchmarks.suite.contenders import agentflow_http
 from benchmarks.suite.profile import own_times
 from benchmarks.suite.profile import parsed as stacks_of
-from benchmarks.suite.rounds import Rows, is_void
+from benchmarks.suite.rounds import Rows
 from benchmarks.suite.usage import Usage
-from benchmarks.suite.workloads import Sample, workloads
+from benchmarks.suite.workloads import Sample, is_void, workloads
 
 USED = Usage(0.2, 0.1, 0.0, 1.0, 4096, 8192)
 CHAIN = next(each for each in workloads() if each.name == "chain10/64")
@@ -59,12 +59,37 @@ async def test_contender_that_ends_is_reported_with_what_it_said(tmp_path: Path)
 
 def test_aims_say_which_figure_is_missing():
     medians = {"chain10/64": {goals.STRICT: {"steps_per_s": 6_000.0}}}
-    (line,) = goals.judged(medians, full=False)
+    line, *others = goals.judged(medians, full=False)
     assert line.floor is None and "chain10/64 of restate" in line.missing
+    assert all(other.value is None and other.missing for other in others)
     medians["chain10/64"][goals.RESTATE] = {"steps_per_s": 1_490.0}
     medians["rows/64"] = {"limits": {"rows_per_s": 30_000.0}}
-    (line,) = goals.judged(medians, full=False)
+    line, *_ = goals.judged(medians, full=False)
     assert line.reached(line.floor) is True and line.reached(line.goal) is False
+
+
+def test_report_begins_with_what_we_lose_and_says_who_keeps_nothing():
+    times = {goals.STRICT: 9.0, goals.RELAXED: 5.0, "kept": 8.0, "forgets": 2.0, "slower": 10.0}
+    figures = {"chain10/1": {name: {"p50_ms": value} for name, value in times.items()}}
+    kept = {"kept": "a row", "forgets": "nothing", "slower": "a row"}
+    systems = {name: {"persisted_before_next_step": what} for name, what in kept.items()}
+    assert report.lost({"figures": figures, "systems": systems}).splitlines() == [
+        "- chain10/1, chain10: p50, ms: kept 8, ours 9, relaxed 5",
+        "- chain10/1, chain10: p50, ms: forgets 2, ours 9, relaxed 5 (it keeps nothing)",
+    ]
+
+
+def test_report_names_what_was_left_out_and_what_is_of_fewer_rounds():
+    result = {
+        "trouble": {"environment": {"restate": "run this"}},
+        "unsupported": {},
+        "counted": {"chain10/1": {"dbos": 2, "celery": 3}},
+        "rounds": 3,
+    }
+    assert report.trouble(result).splitlines() == [
+        "- environment, restate: run this",
+        "- chain10/1, dbos: the median is of 2 rounds of 3",
+    ]
 
 
 def test_order_of_the_http_workload_is_one_that_the_api_takes():

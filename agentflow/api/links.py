@@ -9,10 +9,13 @@ import msgspec
 from starlette.responses import Response
 
 from agentflow.api.asked import Asked, json_answer
+from agentflow.errors import StoreError
 from agentflow.execution.views import timestamp
 from agentflow.flow import blobs
+from agentflow.telemetry import logs
 
 Json = Any
+_log = logs.log("api")
 
 
 def link_body(link: blobs.Link) -> dict[str, Json]:
@@ -26,10 +29,15 @@ def link_body(link: blobs.Link) -> dict[str, Json]:
 
 
 async def linked_answer(context: Asked, body: dict[str, Json]) -> Response:
-    """The body as a JSON answer; where it names blobs of the tenant, with ``blobs``: a link to each."""
+    """The body as a JSON answer; where it names blobs of the tenant, with ``blobs``: a link to each. While
+    no links can be made it is without them: what it tells of an execution is as true."""
     content = msgspec.json.encode(body)
     named = blobs.named_in(content)
-    found = await blobs.links(context.flow.blobs, context.tenant, named) if named else ()
+    found: tuple[blobs.Link, ...] = ()
+    try:
+        found = await blobs.links(context.flow.blobs, context.tenant, named) if named else ()
+    except StoreError as error:
+        _log.warning("links.not_made", reason=error.message)
     if not found:
         return Response(content, media_type="application/json")
     return json_answer({**body, "blobs": [link_body(each) for each in found]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ import typer
 from agentflow.cli import options
 from agentflow.cli.asking import Operator, ask
 from agentflow.cli.screen import Format
-from agentflow.errors import ConfigError, Conflict, InvalidInput
+from agentflow.errors import BlobLost, ConfigError, Conflict, InvalidInput
 
 Json = Any
 _ENDINGS = {"image/jpeg": "jpg", "application/x-ndjson": "jsonl", "text/csv": "csv"}
@@ -51,7 +52,7 @@ def save(
     async def asked(backend: Operator) -> tuple[Path, str, int]:
         async with backend.blob(found[1]) as (kind, pieces):
             target = file or Path(f"{found[1][:16]}.{_ending(kind)}")
-            return target, kind, await _write(target, pieces, force)
+            return target, kind, await _write(target, pieces, found[1], force)
 
     target, kind, size = ask(local, screen, asked)
     if screen.structured:
@@ -66,22 +67,29 @@ def _ending(kind: str) -> str:
     return ending if ending.isalnum() else "bin"
 
 
-async def _write(target: Path, pieces: AsyncIterator[bytes], force: bool) -> int:
-    """Write the file at once or not at all; its size in bytes. Raises Conflict, ConfigError."""
-    size = 0
+async def _write(target: Path, pieces: AsyncIterator[bytes], sha256: str, force: bool) -> int:
+    """Write the file at once or not at all; its size in bytes. Raises Conflict, ConfigError, BlobLost for
+    what is another content than was asked for."""
+    size, digest = 0, hashlib.sha256()
     with _writing(target, force) as out:
         async for piece in pieces:
             size += out.write(piece)
+            digest.update(piece)
+        if digest.hexdigest() != sha256:
+            raise BlobLost(
+                f"What came is not blob:sha256:{sha256}: something changed it on the way; nothing was "
+                "saved"
+            )
     return size
 
 
 @contextlib.contextmanager
 def _writing(target: Path, force: bool) -> Iterator[IO[bytes]]:
     """A file beside the target that takes its name when all went well, and goes when it did not."""
-    if target.exists() and not (force and target.is_file()):
-        raise Conflict(f"{target} exists already: give another name, or --force to replace it")
     draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
+        if target.exists() and not (force and target.is_file()):
+            raise Conflict(f"{target} exists already: give another name, or --force to replace it")
         with draft.open("xb") as out:
             yield out
         os.replace(draft, target)

@@ -28,7 +28,7 @@ from agentflow.execution.events import ErrorInfo, Worker
 Json = Any
 
 DELTA_S = 0.02
-"""Pieces of replies are gathered this long; finished attempts never wait."""
+"""Pieces of replies are gathered this long; the first of an attempt never waits, nor does its end."""
 STALE_S = 60.0
 """A coordinator that has no open attempt here and was silent this long does not keep a worker alive."""
 ORPHAN_S = 30.0
@@ -84,14 +84,14 @@ class Channel:
         self._urgent = asyncio.Event()
 
     def add(self, report: Told) -> None:
-        """Queue a report; a finished attempt wakes the reader at once."""
+        """Queue a report; the first piece of a reply and a finished attempt wake the reader at once."""
         last = self._pending[-1] if self._pending else None
         if isinstance(report, Delta) and isinstance(last, Delta) and last.id == report.id:
             self._pending[-1] = Delta(report.id, last.offset, last.text + report.text)
         else:
             self._pending.append(report)
         self._something.set()
-        if not isinstance(report, Delta):
+        if not isinstance(report, Delta) or report.offset == 0:
             self._urgent.set()
 
     def acknowledge(self, seq: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from agentflow.engine.owned import Owned
 from agentflow.engine.workers import Attempt, Done, Failed, OnReports
 from agentflow.errors import StoreError
-from agentflow.execution.caching import Kept, Results, Wanted, result_key
+from agentflow.execution.caching import Kept, Results, Wanted, is_makeshift, result_key
 from agentflow.execution.events import (
     TERMINAL_EXECUTION,
     Cached,
@@ -26,7 +26,7 @@ from agentflow.execution.events import (
     Worker,
 )
 from agentflow.execution.journal import Recorded
-from agentflow.execution.keys import attempt_id
+from agentflow.execution.keys import attempt_id, node_id_of
 from agentflow.plan.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,9 @@ class Reuse:
 
     def abandon(self, attempt_ids: Sequence[str]) -> None:
         """Ask that attempts stop; those that stand aside never leave."""
-        mine = [key for key in attempt_ids if self._aside.pop(key, None) is not None]
+        mine = {key for key in attempt_ids if self._aside.pop(key, None) is not None}
         if mine:
-            asyncio.get_running_loop().call_soon(self._withdrawn, mine)
+            asyncio.get_running_loop().call_soon(self._withdrawn, sorted(mine))
         self._abandon([key for key in attempt_ids if key not in mine])
 
     def leave(self, attempt_ids: Sequence[str]) -> None:
@@ -96,8 +96,9 @@ class Reuse:
             if isinstance(event, StepCompleted):
                 name = attempt_id(execution_id, event.step, event.generation, event.attempt)
                 wanted = missed.pop(name, None)
-                if wanted is not None:
-                    self._keep(wanted, execution_id, event)
+                if wanted is None or is_makeshift(plan.node(node_id_of(event.step)), event.result):
+                    continue
+                self._keep(wanted, execution_id, event)
             elif isinstance(event, TERMINAL_EXECUTION):
                 self._missed.pop(execution_id, None)
 
@@ -125,12 +126,18 @@ class Reuse:
         while self._new:
             asked, self._new = self._new[:BATCH], self._new[BATCH:]
             attempts = [self._aside[key][0] for key in asked if key in self._aside]
-            wanted, found = await self._answer(attempts)
-            for attempt, want, kept in zip(attempts, wanted, found, strict=True):
-                aside = self._aside.pop(attempt.id, None)
+            answer = await self._answer(attempts)
+            if answer is None:  # nor would those behind them be answered
+                waiting, self._new = [*asked, *self._new], []
+                for key in waiting:
+                    if key in self._aside:
+                        self._send(*self._aside.pop(key))
+                continue
+            for looked_up, want, kept in zip(attempts, *answer, strict=True):
+                aside = self._aside.pop(looked_up.id, None)
                 if aside is None:  # abandoned, or left, while it was looked up
                     continue
-                owned = aside[1]
+                attempt, owned = aside
                 if kept is not None:
                     self._on_reports([_done(attempt, kept)])
                     continue
@@ -140,9 +147,8 @@ class Reuse:
 
     async def _answer(
         self, attempts: Sequence[Attempt]
-    ) -> tuple[Sequence[Wanted | None], Sequence[Kept | None]]:
-        """What each attempt would be kept as, and what there is of it."""
-        nothing = [None] * len(attempts)
+    ) -> tuple[Sequence[Wanted | None], Sequence[Kept | None]] | None:
+        """What each attempt would be kept as, and what there is of it; None where nobody answers."""
         assert self._results is not None
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -150,8 +156,10 @@ class Reuse:
                 return wanted, await self._results.find(wanted)
         except (StoreError, TimeoutError) as error:
             log.warning("results_not_looked_up", extra=_told(error, len(attempts)))
+            return None
         except Exception:  # whatever is wrong with the cache, the work is done
             log.exception("results_not_looked_up", extra={"results": len(attempts)})
+        nothing = [None] * len(attempts)
         return nothing, nothing
 
     def _keep(self, wanted: Wanted, execution_id: str, event: StepCompleted) -> None:

@@ -44,9 +44,9 @@ class Outbox:
 
     def abandon(self, attempt_ids: Sequence[str]) -> None:
         """Ask that attempts stop; those that have not left never will."""
-        unsent = [key for key in attempt_ids if self._waiting.pop(key, None) is not None]
+        unsent = {key for key in attempt_ids if self._waiting.pop(key, None) is not None}
         if unsent:
-            asyncio.get_running_loop().call_soon(self._withdrawn, unsent)
+            asyncio.get_running_loop().call_soon(self._withdrawn, sorted(unsent))
         self._workers.cancel([key for key in attempt_ids if key not in unsent])
 
     def leave(self, attempt_ids: Sequence[str]) -> None:

@@ -65,6 +65,18 @@ def _read(view: Mapping[str, Json], path: tuple[str, ...]) -> Json:
     return (value,)
 
 
+def is_makeshift(node: PlanNode, result: Json) -> bool:
+    """Whether a result is what was taken because nobody answered, and not what the same content gives
+    another time: a router's fallback; a status that says "not now" which the author of an http node takes
+    for a success."""
+    if not isinstance(result, Mapping):
+        return False
+    if node.type == "router":
+        return "error" in result
+    status = result.get("status_code") if node.type == "http" else None
+    return isinstance(status, int) and (status in (408, 429) or status >= 500)
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """A result that would be reused if it is at most ``ttl_s`` seconds old."""
 

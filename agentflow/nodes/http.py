@@ -202,8 +202,12 @@ def _following(
     link = next(_links(reply.headers.get("link", "")), None)
     if link is None:
         return None
-    target = urljoin(reply.url, link)
-    if _origin(target) != _origin(reply.url):
+    try:
+        target = urljoin(reply.url, link)
+        is_there = _origin(target) == _origin(reply.url)
+    except ValueError:
+        raise ProviderRejected(f"The next page of {reply.where} has no valid address") from None
+    if not is_there:
         raise ProviderRejected(f"The next page of {reply.where} is on another host")
     return target
 

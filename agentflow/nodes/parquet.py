@@ -50,9 +50,15 @@ def _as_text(value: Any) -> str:
     return made if isinstance(made, str) else _json_text(made)
 
 
+def _uuid_text(value: Any) -> str:
+    if isinstance(value, list):
+        raise TypeError("an array of arrays")
+    return str(value)
+
+
 _CONVERTED: dict[str, Callable[[Any], Any]] = {
     "time": time.fromisoformat,
-    "uuid": str,
+    "uuid": _uuid_text,
     "json": _json_text,
     "other": _as_text,
 }

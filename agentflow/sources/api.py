@@ -156,6 +156,8 @@ class ApiSource:
 
     def _asked(self, request: ApiRequest, url: str) -> Asked | None:
         """What a request asks for, where a kept reply may do. Raises MissingCredential."""
+        if request.body:  # nobody says what a body means to a GET; to some it is the question
+            return None
         secrets = [*self._authentication.who(), msgspec.json.encode(request.sign).decode()]
         for name, variable in (request.sign or {}).items():
             if name.endswith("_env") and variable:

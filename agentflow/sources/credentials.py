@@ -13,6 +13,10 @@ _KEY_SHAPE = re.compile(
 )
 
 
+_READ = 20_000
+"""Characters of foreign text that are looked at; others send megabytes as an error."""
+
+
 class Credentials:
     """The environment variables that sources may read. ``allowed`` says which names those are."""
 
@@ -46,5 +50,5 @@ def masked(text: str, secrets: tuple[str, ...] = (), limit: int = 300) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    text = _KEY_SHAPE.sub("***", " ".join(well_formed(text).split()))
+    text = _KEY_SHAPE.sub("***", " ".join(well_formed(text[:_READ]).split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"

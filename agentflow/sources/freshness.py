@@ -25,7 +25,9 @@ _OF_THE_BODY = (
     *("connection", "keep-alive"),
 )
 """Headers that a confirmation says nothing about (section 3.2)."""
-_DIRECTIVE = re.compile(r"\s*([\w-]+)\s*(?:=\s*(?:\"([^\"]*)\"|([^\s,\"]*)))?\s*(?:,|$)")
+_DIRECTIVES = re.compile(r"(?:[^,;\"]|\"[^\"]*\"|\")+")
+"""What stands between commas, or semicolons as some write them, that are in no quotes. It never goes back
+to try again, so a service cannot make it slow."""
 
 
 def directives(headers: Mapping[str, str]) -> dict[str, str]:
@@ -35,8 +37,9 @@ def directives(headers: Mapping[str, str]) -> dict[str, str]:
     if told is None:
         return {"no-cache": ""} if "no-cache" in headers.get("pragma", "").lower() else {}
     found: dict[str, str] = {}
-    for each in _DIRECTIVE.finditer(told):
-        name, value = each[1].lower(), each[2] or each[3] or ""
+    for each in _DIRECTIVES.findall(told):
+        name, _, value = each.partition("=")
+        name, value = name.strip().lower(), value.strip().strip('"')
         if name not in found or _seconds(value) < _seconds(found[name]):
             found[name] = value
     return found
@@ -90,13 +93,14 @@ def age(got: Mapping[str, str]) -> float:
 
 
 def validators(got: Mapping[str, str]) -> dict[str, str]:
-    """The headers that ask the service whether this reply is still the one."""
-    found = {}
-    if got.get("etag"):
-        found["if-none-match"] = got["etag"]
-    if got.get("last-modified"):
-        found["if-modified-since"] = got["last-modified"]
-    return found
+    """The headers that ask the service whether this reply is still the one; what no header of a request
+    can hold is left out."""
+    named = {"if-none-match": got.get("etag"), "if-modified-since": got.get("last-modified")}
+    return {
+        name: value
+        for name, value in named.items()
+        if value and value.isascii() and value.isprintable()
+    }
 
 
 def confirmed(kept: Mapping[str, str], told: Mapping[str, str]) -> dict[str, str]:

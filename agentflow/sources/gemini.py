@@ -80,7 +80,7 @@ class GeminiSource(HostedModel):
     """One model; its connections are shared by every call."""
 
     sdk_error = errors.APIError
-    unreadable = (ValueError, TypeError, AttributeError, KeyError)
+    unreadable = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)

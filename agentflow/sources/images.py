@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import logging
 import re
@@ -42,6 +41,8 @@ FETCH_S = 30.0
 FETCHES = 3
 """How often a picture is fetched that is paid for already."""
 PAUSE_S = 0.5
+_PIECE = 2**18
+"""Characters of base64, by fours, that are read at once: other threads have their turn in between."""
 _DATA = re.compile(r"data:[a-z]+/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 
 
@@ -158,15 +159,23 @@ class Making:
         return self.answered
 
     def take(self, content: bytes, revised_prompt: Json = None) -> None:
-        """Add a picture. Raises ProviderUnavailable for what is none, ProviderRejected above the limit."""
+        """Add a picture; more than were asked for are left. Raises ProviderUnavailable for what is none,
+        ProviderRejected above the limit."""
+        if self._is_full():
+            return
         self.images.append(self._checked(content, revised_prompt))
 
     def take_base64(self, data: str, revised_prompt: Json = None) -> None:
         """Add a picture in base64. Raises as :meth:`take`."""
+        if self._is_full():
+            return
         if len(data) > MOST_BYTES * 4 // 3 + 4:
             raise self._too_large()
         try:
-            content = base64.b64decode(data, validate=True)
+            content = b"".join(
+                binascii.a2b_base64(data[start : start + _PIECE], strict_mode=True)
+                for start in range(0, len(data), _PIECE)
+            )
         except (binascii.Error, ValueError):
             raise ProviderUnavailable(
                 f"{self.where} sent a picture whose base64 cannot be read"
@@ -174,23 +183,37 @@ class Making:
         self.take(content, revised_prompt)
 
     def take_url(self, url: str, revised_prompt: Json = None) -> None:
-        """Add a picture that an address is given of, or that is one. Raises as :meth:`take`."""
+        """Add a picture that an address is given of, or that is one. Raises as :meth:`take`, and
+        ProviderRejected for an address that nobody could fetch."""
+        if self._is_full():
+            return
         start = _DATA.match(url)
         if start is not None:
             self.take_base64(url[start.end() :], revised_prompt)
             return
+        egress.check_url(url)
         self.images.append(Image(url=url, revised_prompt=_words(revised_prompt)))
 
+    def _is_full(self) -> bool:
+        """Whether there are as many as were asked for: each costs memory, and perhaps a call."""
+        return len(self.images) >= self._wished.n
+
     async def fetch(self, policy: Policy) -> None:
-        """Fetch every picture that only an address is given of, beside each other. Raises StepError."""
-        found = [
-            image if image.content is not None else self._fetched(image, policy)
-            for image in self.images
-        ]
-        fetched = iter(
-            await asyncio.gather(*(each for each in found if not isinstance(each, Image)))
-        )
-        self.images = [each if isinstance(each, Image) else next(fetched) for each in found]
+        """Fetch every picture that only an address is given of, beside each other; where one cannot be
+        had, the others are given up. Raises StepError."""
+        fetching = {
+            place: asyncio.ensure_future(self._fetched(image, policy))
+            for place, image in enumerate(self.images)
+            if image.content is None
+        }
+        try:
+            fetched = await asyncio.gather(*fetching.values())
+        finally:
+            for each in fetching.values():
+                each.cancel()
+            await asyncio.gather(*fetching.values(), return_exceptions=True)
+        for place, image in zip(fetching, fetched, strict=True):
+            self.images[place] = image
 
     async def _fetched(self, image: Image, policy: Policy) -> Image:
         """The picture is paid for, so it is asked for again where that may help; and a connection that
@@ -207,7 +230,6 @@ class Making:
 
     async def _content(self, url: str, policy: Policy) -> bytes:
         where = f"The picture of {self.where} at {shown(url)}"
-        egress.check_url(url)
         caps = egress.Caps(body=MOST_BYTES, decompressed=MOST_BYTES, total_s=FETCH_S)
         async with egress.client(policy, FETCH_S, caps=caps) as http:
             response = await http.get(url)

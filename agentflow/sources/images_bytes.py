@@ -21,6 +21,8 @@ _FRAMES = frozenset(
 """JPEG markers after which height and width stand."""
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 """JPEG markers without a segment."""
+_MOST_SEGMENTS = 4096
+"""Segments of a JPEG that are looked at; there are a few dozen before its size."""
 
 
 def media_type_of(content: bytes) -> str | None:
@@ -49,7 +51,9 @@ def size_of(content: bytes) -> tuple[int, int] | None:
 
 def _of_jpeg(content: bytes) -> tuple[int, int] | None:
     at = 2
-    while content[at] == 0xFF:
+    for _ in range(_MOST_SEGMENTS):
+        if content[at] != 0xFF:
+            return None
         marker = content[at + 1]
         if marker == 0xFF:  # fill
             at += 1

@@ -6,6 +6,7 @@ learn.microsoft.com/azure/foundry/openai/dall-e-quickstart.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +66,8 @@ class OpenAIImages(Painting, OpenAISource):  # type: ignore[misc]
         )
         making.request_id = stated_id(raw.headers, *_REQUEST_ID)
         making.answered = True
-        _read(making, read_object(making.where, raw.text))
+        # On a thread: of tens of megabytes, other steps would wait for it.
+        await asyncio.to_thread(lambda: _read(making, read_object(making.where, raw.text)))
 
 
 def _asked(wished: Wish) -> dict[str, Json]:

@@ -31,7 +31,7 @@ class HostedModel(ABC):
 
     sdk_error: ClassVar[type[Exception]]
     """What the SDK raises when a call fails."""
-    unreadable: ClassVar[tuple[type[Exception], ...]] = (ValueError,)
+    unreadable: ClassVar[tuple[type[Exception], ...]] = (ValueError, RecursionError)
     """What the SDK raises when it cannot read what came."""
     caps: ClassVar[egress.Caps | None] = None
     """Limits of one reply; None: those of the way out."""
@@ -168,7 +168,7 @@ def read_object(where: str, text: str) -> dict[str, Json]:
     """The JSON object that an answer is; ``where`` names who gave it. Raises ProviderUnavailable."""
     try:
         came = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         came = None
     if not isinstance(came, dict):
         what = "not an answer: " + masked(text, (), 80) if text.strip() else "nothing"

@@ -14,7 +14,9 @@ from agentflow.sources.sql import Column
 
 Json = Any
 _WHOLE = ("int2", "int4", "int8", "oid")
-_TEXTS = ("text", "varchar", "bpchar", "name", "unknown", "citext", "char")
+_TEXTS = ("text", "varchar", "bpchar", "name", "unknown", "citext")
+_BYTES = ("bytea", "char")
+"""What the driver takes and gives as bytes; ``"char"`` is one byte, in no encoding."""
 
 
 def _written(value: Json) -> str:
@@ -54,7 +56,8 @@ _COLUMNS = {
     **dict.fromkeys(("timetz", "interval"), "text"),
     **dict.fromkeys(("json", "jsonb"), "json"),
     "int2": "int16", "int4": "int32", "int8": "int64", "oid": "int64",
-    "float4": "float32", "float8": "float64", "numeric": "decimal", "bytea": "bytes",
+    "float4": "float32", "float8": "float64", "numeric": "decimal",
+    **dict.fromkeys(_BYTES, "bytes"),
 }  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def _value(value: Json, kind: str) -> Any:
         if not isinstance(value, bool):
             raise TypeError
         return value
-    if kind == "bytea":
+    if kind in _BYTES:
         return base64.b64decode(value, validate=True)
     if kind in _TEXTS and not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -112,7 +112,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             when = email.utils.parsedate_tz(text) if text else None
             if when is None:
                 continue
-            seconds = email.utils.mktime_tz(when) - time.time()
+            try:
+                seconds = email.utils.mktime_tz(when) - time.time()
+            except (ValueError, OverflowError):  # no such day
+                continue
         if math.isfinite(seconds):
             return min(max(seconds, 0.0), LONGEST_WAIT_S)
     return None

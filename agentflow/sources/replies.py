@@ -24,6 +24,8 @@ LARGEST = LIMIT // 8
 """Bytes of one reply; longer ones are not kept."""
 OVERHEAD = 1_000
 """Bytes that an entry takes beside its content."""
+HEADER_OVERHEAD = 200
+"""Bytes that a header takes beside its name and value."""
 VARYING = ("idempotency-key", "agentflow-fence")
 """Headers of ours that are others in every step; they play no part in what is asked for."""
 
@@ -72,6 +74,7 @@ class Replies:
     ) -> None:
         self._limit, self._largest, self.clock = limit, largest, clock
         self._kept: OrderedDict[_Place, _Kept] = OrderedDict()
+        self._at: dict[tuple[int, str], set[bytes]] = {}
         self._size = 0
         self._shelves = 0
 
@@ -98,6 +101,7 @@ class Replies:
         if kept.size > self._largest:
             return
         self._kept[place] = kept
+        self._at.setdefault(place[:2], set()).add(place[2])
         self._size += kept.size
         while self._size > self._limit:
             self.remove([next(iter(self._kept))])
@@ -108,11 +112,18 @@ class Replies:
             kept = self._kept.pop(place, None)
             if kept is not None:
                 self._size -= kept.size
+                there = self._at[place[:2]]
+                there.remove(place[2])
+                if not there:
+                    del self._at[place[:2]]
 
-    def places(self, shelf: int, urls: Iterable[str] | None = None) -> list[_Place]:
-        """The places of one shelf, with these addresses if any are given."""
-        wanted = None if urls is None else set(urls)
-        return [p for p in self._kept if p[0] == shelf and (wanted is None or p[1] in wanted)]
+    def places_at(self, shelf: int, url: str) -> list[_Place]:
+        """The places of one shelf with this address."""
+        return [(shelf, url, who) for who in self._at.get((shelf, url), ())]
+
+    def places(self, shelf: int) -> list[_Place]:
+        """The places of one shelf."""
+        return [place for place in self._kept if place[0] == shelf]
 
 
 class Shelf:
@@ -156,7 +167,8 @@ class Shelf:
             if reply.status < 500:  # a service that fails says nothing about what it gave before
                 self._replies.remove([place])
             return
-        told = sum(len(name) + len(value) for name, value in reply.headers.items())
+        named = reply.headers.items()
+        told = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in named)
         size = len(reply.body) + told + len(asked.url) + OVERHEAD
         since = self._replies.clock() - took_s - freshness.age(reply.headers)
         kept = _Kept(reply, since, freshness.lifetime(reply.headers, None), size)
@@ -168,9 +180,8 @@ class Shelf:
         if reply.status >= 400:
             return
         named = (reply.headers.get(name) for name in ("location", "content-location"))
-        others = [urljoin(url, name) for name in named if name]
-        urls = [url, *(other for other in others if _origin(other) == _origin(url))]
-        self._replies.remove(self._replies.places(self._number, urls))
+        for each in (url, *(_beside(url, name) for name in named if name)):
+            self._replies.remove(self._replies.places_at(self._number, each))
 
     def clear(self) -> None:
         """Let go of everything."""
@@ -178,6 +189,15 @@ class Shelf:
 
     def _place(self, asked: Asked) -> _Place:
         return self._number, asked.url, asked.who
+
+
+def _beside(url: str, named: str) -> str:
+    """The address that a reply of this one names, where both are of one origin; else this one."""
+    try:
+        other = urljoin(url, named)
+        return other if _origin(other) == _origin(url) else url
+    except ValueError:  # it is none
+        return url
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -22,11 +22,13 @@ from agentflow.store.rows import tenant_uuid
 
 log = logging.getLogger(__name__)
 
-# What journal rows are made of is of that other type, and for nobody but the journal.
+# What journal rows are made of is of that other type, and for nobody but the journal. Of a tenant whose
+# keys open nothing no link does either.
 _FIND = """
 SELECT b.sha256, b.size, b.media_type FROM blobs b
  WHERE b.tenant_id = $1 AND b.sha256 = ANY($2::bytea[]) AND b.media_type <> $3
-   AND EXISTS (SELECT 1 FROM blob_uses u WHERE u.tenant_id = b.tenant_id AND u.sha256 = b.sha256)"""
+   AND EXISTS (SELECT 1 FROM blob_uses u WHERE u.tenant_id = b.tenant_id AND u.sha256 = b.sha256)
+   AND EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = b.tenant_id AND t.status = 'active')"""
 
 _SECRETS = """
 SELECT k.key_hash, s.space FROM api_keys k, blob_space s WHERE k.tenant_id = $1 AND k.name = $2"""

@@ -7,6 +7,7 @@ execution that did it: it is erased with that one, and not found any more from t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,8 @@ from agentflow.store.blobs_references import LIMIT
 from agentflow.store.pool import Connection, unavailable
 from agentflow.store.rows import execution_id, execution_uuid, tenant_uuid
 from agentflow.store.sealing import NOTHING, Columns, Owner, Sealer, Uses
+
+log = logging.getLogger(__name__)
 
 LONGEST_S = 1e9
 """A result is kept no longer, whatever is wanted: some thirty years."""
@@ -109,9 +112,15 @@ class CachedResults:
     async def _read(self, row: asyncpg.Record) -> Kept | None:
         try:
             plain = await self._sealer.unseal_row(row, ("content",))
+            content = _decode(plain["content"])
         except BlobLost:  # it is logged, and the work is done again
             return None
-        content = _decode(plain["content"])
+        except (
+            msgspec.DecodeError
+        ) as error:  # another version's, and it must not hide its neighbours
+            name = execution_id(row["execution_id"])
+            log.warning("result_unreadable", extra={"execution_id": name, "reason": str(error)})
+            return None
         return Kept(
             result=content.result,
             delta=content.delta,
@@ -138,9 +147,9 @@ class CachedResults:
             Owner(tenant_uuid(want.tenant), execution_uuid(kept.execution_id))
             for want, kept in newest.values()
         ]
-        contents: list[Any] = [
-            _encode(_Content(kept.result, kept.delta, kept.blobs)) for _, kept in newest.values()
-        ]
+        contents: list[Any] = await asyncio.to_thread(
+            _contents, [kept for _, kept in newest.values()]
+        )
         uses = NOTHING
         if max(map(len, contents), default=0) > LIMIT:
             uses = await self._sealer.seal(Columns(owners, [contents], (0,)))
@@ -166,6 +175,11 @@ class CachedResults:
         named = {(execution, blob) for execution, blob in uses.named if execution in executions}
         made = {blob: uses.made[blob] for _, blob in named}
         await self._sealer.name(connection, Uses(made, named))
+
+
+def _contents(results: Sequence[Kept]) -> list[bytes]:
+    """What rows hold of these; of large ones it takes a while."""
+    return [_encode(_Content(kept.result, kept.delta, kept.blobs)) for kept in results]
 
 
 async def remove_expired(pool: asyncpg.Pool, rows: int = EXPIRED_ROWS) -> int:

@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from typing import NamedTuple
 
 import asyncpg
 
-from agentflow.errors import StoreUnavailable
+from agentflow.errors import ConfigError, StoreUnavailable
 from agentflow.store.blobs import BlobStore
 from agentflow.store.blobs_collection import collect
 from agentflow.store.cached_results import EXPIRED_ROWS, remove_expired
@@ -31,6 +32,8 @@ ROUNDS = 20
 TICK_S = 30.0
 BUSY_S = 1.0
 """The pause after a tick that left something."""
+TIDY_S = 3600.0
+"""How often what dead writers left in the place of blobs is looked for."""
 GONE_S = 3600.0
 """How long the row of a coordinator stays after its end."""
 PIECES = ("journal", "steps", "snapshots", "waits", "cached_results", "blob_uses")
@@ -76,12 +79,13 @@ RETURNING execution_id"""
 _PIECE = """
 WITH piece AS MATERIALIZED (
     SELECT found.ctid FROM erasures e, LATERAL (
-        SELECT r.ctid FROM {table} r WHERE r.execution_id = e.execution_id LIMIT $1) AS found
+        SELECT r.ctid FROM {table} r WHERE r.execution_id = e.execution_id LIMIT $1 {lock}) AS found
      LIMIT $1),
 gone AS (DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM piece)) RETURNING 1)
 SELECT count(*) FROM gone"""
-"""Rows of an erased execution change no more, so their places (ctid) are theirs. But for a result that is
-kept anew meanwhile, whose loss is harmless."""
+"""Rows of an erased execution change no more, so their places (ctid) are theirs. But for results, which
+others may keep anew: those that somebody has locked are left to the next time."""
+_LOCKS = {"cached_results": "FOR UPDATE SKIP LOCKED"}
 
 _LOOSEN = """
 WITH piece AS MATERIALIZED (
@@ -163,7 +167,10 @@ async def _remove_pieces(connection: Connection) -> bool:
         return False
     removed = [
         await connection.fetchval(
-            _LOOSEN if table == "blob_uses" else _PIECE.format(table=table), PIECE
+            _LOOSEN
+            if table == "blob_uses"
+            else _PIECE.format(table=table, lock=_LOCKS.get(table, "")),
+            PIECE,
         )
         for table in PIECES
     ]
@@ -181,7 +188,8 @@ async def forget_coordinators(pool: asyncpg.Pool, gone_s: float = GONE_S) -> lis
 
 class Housekeeping:
     """Does both from time to time, in a task of its own, on the pool that it is given, removes results
-    that nobody may reuse any more, and collects the blobs that nothing refers to.
+    that nobody may reuse any more, collects the blobs that nothing refers to, and has their place tidied
+    up every ``tidy_s`` seconds.
 
     ``erasing``: False keeps every execution for ever.
     """
@@ -194,9 +202,11 @@ class Housekeeping:
         blobs: BlobStore,
         erasing: bool = True,
         tick_s: float = TICK_S,
+        tidy_s: float = TIDY_S,
     ) -> None:
         self._pool, self._cap_days, self._erasing = pool, cap_days, erasing
-        self._blobs, self._tick_s = blobs, tick_s
+        self._blobs, self._tick_s, self._tidy_s = blobs, tick_s, tidy_s
+        self._tidied = time.monotonic()
         self._task = asyncio.create_task(self._live(), name="housekeeping")
 
     async def close(self) -> None:
@@ -212,7 +222,7 @@ class Housekeeping:
             await asyncio.sleep(BUSY_S if more else self._tick_s * random.uniform(0.5, 1.0))
             try:
                 more = await self._tick()
-            except StoreUnavailable as error:  # the database, or the place of large values
+            except (StoreUnavailable, ConfigError) as error:  # the database, or the place of blobs
                 more = False
                 log.warning("erasing_put_off", extra={"reason": error.message})
             except asyncpg.PostgresError:
@@ -230,4 +240,7 @@ class Housekeeping:
         if erased.executions or gone or results or blobs:
             counts = {"executions": erased.executions, "coordinators": len(gone)}
             log.info("erased", extra={**counts, "results": results, "blobs": blobs})
+        if time.monotonic() - self._tidied >= self._tidy_s:
+            self._tidied = time.monotonic()
+            await self._blobs.check()
         return erased.more or results == EXPIRED_ROWS

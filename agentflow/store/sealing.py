@@ -106,10 +106,13 @@ class Sealer:
     """Moves large values out of rows and back; one per process, safe for concurrent use.
 
     ``store`` None: there is no place for them, and what is too large for a row is refused.
+    ``remembered``: blobs whose place is known, the newest.
     """
 
-    def __init__(self, pool: asyncpg.Pool, store: BlobStore | None) -> None:
-        self._pool, self._store = pool, store
+    def __init__(
+        self, pool: asyncpg.Pool, store: BlobStore | None, remembered: int = REMEMBERED
+    ) -> None:
+        self._pool, self._store, self._remembered = pool, store, remembered
         self._made: OrderedDict[_Blob, int] = OrderedDict()
         self._cache: OrderedDict[_Blob, bytes] = OrderedDict()
         self._cached_bytes = 0
@@ -157,11 +160,12 @@ class Sealer:
             raise StoreError("There is no place for a large value: AGENTFLOW_BLOBS names one")
         made = {blob: self._made[blob] for blob in owners if blob in self._made}
         new = [blob for blob in owners if blob not in made]
-        touched = await self._touch(new) if new else {}
-        for blob in new:
-            if await self._store.size(blob.tenant, blob.reference.sha256) == blob.reference.size:
-                self._made[blob] = made[blob] = touched[blob]
-            else:
+        if new:
+            touched = await self._touch(new)
+            there = await self._there(new)
+            made |= (found := {blob: touched[blob] for blob in there})
+            self._note(found)
+            for blob in set(new) - there:
                 self._lost(next(iter(owners[blob])), blob.reference, "missing")
         named = {(owner.execution, blob) for blob in made for owner in owners[blob]}
         return Uses(made, named)
@@ -176,10 +180,27 @@ class Sealer:
             touched = await self._touch(new)
             await self._put({blob: blobs[blob] for blob in new})
             made |= touched
-            self._made |= touched
-            while len(self._made) > REMEMBERED:
-                self._made.popitem(last=False)
+            self._note(touched)
         return made
+
+    def _note(self, made: dict[_Blob, int]) -> None:
+        """These are in their place."""
+        self._made |= made
+        while len(self._made) > self._remembered:
+            self._made.popitem(last=False)
+
+    async def _there(self, blobs: Sequence[_Blob]) -> set[_Blob]:
+        """Those of the blobs whose content is in its place."""
+        assert self._store is not None
+        store, room = self._store, asyncio.Semaphore(AT_ONCE)
+
+        async def size(blob: _Blob) -> int | None:
+            async with room:
+                return await store.size(blob.tenant, blob.reference.sha256)
+
+        sizes: list[Any] = await asyncio.gather(*map(size, blobs), return_exceptions=True)
+        _raise_first(sizes)
+        return {blob for blob, found in zip(blobs, sizes) if found == blob.reference.size}
 
     async def _touch(self, blobs: Sequence[_Blob]) -> dict[_Blob, int]:
         columns = (

@@ -125,12 +125,12 @@ class Gate:
         self._waiting = 0
         self._open = asyncio.Event()
 
-    async def wait(self, until: int) -> None:
+    async def wait(self, until: int, hold_s: float = HOLD_S) -> None:
         self._waiting += 1
         if self._waiting < until:
             await self._open.wait()
             return
-        await asyncio.sleep(self.HOLD_S)
+        await asyncio.sleep(hold_s)
         opened, self._open, self._waiting = self._open, asyncio.Event(), 0
         opened.set()
 

@@ -129,14 +129,17 @@ def gate(until: int) -> StateGraph:
     return graph
 
 
-def graph_of(workflow: str, given: Json, folder: Path) -> tuple[StateGraph, Json]:
-    """The graph of a workflow, and its input."""
+def graph_of(workflow: str, given: Json, folder: Path) -> StateGraph:
+    """The graph of a workflow."""
     if workflow == "fan":
-        return fan(given["width"], given["step_s"]), {"done": []}
+        return fan(given["width"], given["step_s"])
     if workflow == "gate":
-        return gate(given["until"]), {"done": []}
+        return gate(given["until"])
     if workflow == "recovery":
-        return recovery(folder), {"done": []}
-    if workflow == "payload":
-        return payload(), {"text": serving.payload_text()}
-    return {"chain10": chain, "uneven": uneven}[workflow](), {"done": []}
+        return recovery(folder)
+    return {"chain10": chain, "uneven": uneven, "payload": payload}[workflow]()
+
+
+def input_of(workflow: str) -> Json:
+    """The input of one execution of a workflow."""
+    return {"text": serving.payload_text()} if workflow == "payload" else {"done": []}

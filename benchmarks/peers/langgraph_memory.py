@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks.peers.driving import Driver
-from benchmarks.peers.langgraph_graphs import graph_of
+from benchmarks.peers.langgraph_graphs import graph_of, input_of
 from benchmarks.peers.serving import Arguments, Contender, Json, Unsupported, serve
 
 SETTING = "compiled without a checkpointer, ainvoke"
@@ -20,17 +20,16 @@ class InMemory:
 
     def __init__(self, arguments: Arguments) -> None:
         self._folder = arguments.folder
-        self._compiled: dict[str, tuple[Any, Json]] = {}
+        self._compiled: dict[str, Any] = {}
 
     async def execute(self, workflow: str, execution: str, given: Json) -> None:
         if workflow == "recovery":
             raise Unsupported("Without a checkpointer nothing is left of a killed process.")
         name = f"{workflow} {given}"
         if name not in self._compiled:
-            graph, asked = graph_of(workflow, given, self._folder)
-            self._compiled[name] = graph.compile(), asked
-        compiled, asked = self._compiled[name]
-        await compiled.ainvoke(asked, {"configurable": {"thread_id": execution}})
+            self._compiled[name] = graph_of(workflow, given, self._folder).compile()
+        thread = {"configurable": {"thread_id": execution}}
+        await self._compiled[name].ainvoke(input_of(workflow), thread)
 
     async def resume(self, execution: str) -> None:
         raise Unsupported("Without a checkpointer nothing is left of a killed process.")

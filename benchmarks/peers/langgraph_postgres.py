@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.peers.driving import Driver
-from benchmarks.peers.langgraph_graphs import graph_of
+from benchmarks.peers.langgraph_graphs import graph_of, input_of
 from benchmarks.peers.serving import Arguments, Contender, Json, serve
 
 SAVERS = 8
@@ -37,28 +37,27 @@ class OnPostgres:
         self._folder = arguments.folder
         self._pool = pool
         self._savers = [AsyncPostgresSaver(pool) for _ in range(SAVERS)]
-        self._compiled: dict[str, tuple[itertools.cycle[Any], Json]] = {}
+        self._compiled: dict[str, itertools.cycle[Any]] = {}
 
     async def set_up(self) -> None:
         await self._savers[0].setup()
 
-    def _next(self, workflow: str, given: Json) -> tuple[Any, Json]:
+    def _next(self, workflow: str, given: Json) -> Any:
         name = f"{workflow} {given}"
         if name not in self._compiled:
-            graph, asked = graph_of(workflow, given, self._folder)
+            graph = graph_of(workflow, given, self._folder)
             compiled = [graph.compile(checkpointer=saver) for saver in self._savers]
-            self._compiled[name] = itertools.cycle(compiled), asked
-        compiled, asked = self._compiled[name]
-        return next(compiled), asked
+            self._compiled[name] = itertools.cycle(compiled)
+        return next(self._compiled[name])
 
     async def execute(self, workflow: str, execution: str, given: Json) -> None:
-        graph, asked = self._next(workflow, given)
+        graph = self._next(workflow, given)
         thread = {"configurable": {"thread_id": execution}}
-        await graph.ainvoke(asked, thread, durability="sync")
+        await graph.ainvoke(input_of(workflow), thread, durability="sync")
 
     async def resume(self, execution: str) -> None:
         """LangGraph goes on from the last checkpoint when the thread is invoked without input."""
-        graph, _ = self._next("recovery", {})
+        graph = self._next("recovery", {})
         thread = {"configurable": {"thread_id": execution}}
         await graph.ainvoke(None, thread, durability="sync")
 

@@ -1,11 +1,12 @@
-"""The protocol between the runner and a peer's adapter, on lines of JSON; standard library only.
+"""The protocol between the runner and a peer's adapter, on lines of JSON; standard library, and uvloop.
 
 An adapter is a script, run by the Python of its peer's own environment:
 
     ADAPTER --folder DIR --dsn postgresql://...
 
 It prints one line when it is ready, ``{"ready": true, "system": ..., "version": ..., "setting": ...,
-"page": ..., "persisted_before_next_step": ..., "pids": [...]}``, then answers each line of standard input,
+"page": ..., "persisted_before_next_step": ..., "pids": [...], "can": [...]}`` with the workloads that it
+has and the event loop that it runs on (``loop``), then answers each line of standard input,
 ``{"id": n, "workload": name, ...parameters}``, with one line:
 
 - ``{"id": n, "seconds": s, "latencies_s": [...], "steps": expected, "persisted": counted or null}``,
@@ -33,6 +34,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 Json = dict[str, Any]
 Workload = Callable[[Json], Awaitable[Json]]
@@ -122,7 +124,8 @@ async def converse(start: Start, arguments: Arguments, out: TextIO) -> None:
         say(await answer(contender, request))
 
     async with start(arguments) as contender:
-        say({"ready": True, **contender.facts})
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        say({"ready": True, "loop": loop, "can": sorted(contender.workloads), **contender.facts})
         replying: asyncio.Task[None] | None = None
         async for request in requests():
             if replying is not None:
@@ -131,6 +134,15 @@ async def converse(start: Start, arguments: Arguments, out: TextIO) -> None:
         if replying is not None:
             replying.cancel()
             await asyncio.wait([replying])
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of every contender: uvloop, which Ray gives its actors, where the environment has it."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def serve(start: Start) -> None:
@@ -149,7 +161,8 @@ def serve(start: Start) -> None:
         await converse(start, Arguments(given.folder, given.dsn), out)
 
     try:
-        asyncio.run(run())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run())
     except asyncio.CancelledError:
         print("stopped by SIGTERM", file=sys.stderr)
 
@@ -171,9 +184,15 @@ async def in_flight(executions: int, at_once: int, execute: Callable[[], Awaitab
 
 
 @functools.cache
-def payload_text() -> str:
-    """The value of the payload workload: text that no database or disk can make smaller for free."""
+def _random_text() -> str:
     return random.Random(1).randbytes(PAYLOAD_BYTES // 2).hex()
+
+
+def payload_text() -> str:
+    """The value of the payload workload: text that no database or disk can make smaller for free, another one
+    each time, so that nobody who knows contents again is spared from keeping it."""
+    mark = f"f{uuid4().hex}"
+    return mark + _random_text()[len(mark) :]
 
 
 def branch_seconds(branch: str, position: int) -> float:

@@ -6,12 +6,10 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
-import shutil
+import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
@@ -23,8 +21,10 @@ import asyncpg
 from agentflow.settings import Settings
 from agentflow.store import embedded
 from benchmarks import recovery
+from benchmarks.peers.serving import claim_stdout
 from benchmarks.recovery.measure import PARTS, once
 from benchmarks.recovery.systems import Half, OnRay, Pair, TwoNodes, Wire, engine
+from benchmarks.suite.database import folder_of_its_own
 
 Json = Any
 KINDS = {
@@ -54,10 +54,8 @@ async def run(kinds: Sequence[str], kills: int, minutes: float) -> Json:
     found: dict[str, list[Json]] = {kind: [] for kind in kinds}
     strikes: dict[str, int] = dict.fromkeys(kinds, 0)
     count = [0]
-    base = Path(tempfile.mkdtemp(prefix="af-recovery-", dir="/tmp"))
-    os.chmod(base, 0o711)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, base)
+        base = stack.enter_context(folder_of_its_own("af-bench-recovery-"))
         halves: dict[str, Half] = {}
         wire = await stack.enter_async_context(Wire().running())
         for name, (make, wanted) in SYSTEMS.items():
@@ -128,9 +126,11 @@ def main() -> None:
     if asked.engine:
         asyncio.run(engine(asked.engine))
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    out = claim_stdout()  # Ray prints there, too
     results = asyncio.run(run(asked.kinds, asked.kills, asked.minutes))
     print(table(results), file=sys.stderr)
-    print(json.dumps(results, indent=2))
+    print(json.dumps(results, indent=2), file=out, flush=True)
 
 
 if __name__ == "__main__":

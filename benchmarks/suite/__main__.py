@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import core, startup
 from benchmarks.peers import environments
-from benchmarks.suite import report
+from benchmarks.suite import on_ray, report
 from benchmarks.suite.contender import Command, ours
 from benchmarks.suite.database import Database, folder_of_its_own
 from benchmarks.suite.rounds import RECOVERY, Asked, measure
@@ -33,21 +33,22 @@ def known() -> dict[str, Command]:
     return found
 
 
-def chosen(asked: argparse.Namespace) -> list[Command]:
-    """The contenders of this run; a peer without its environment is left out, and said so."""
+def chosen(asked: argparse.Namespace) -> tuple[list[Command], dict[str, str]]:
+    """The contenders of this run, and those that are left out, with the command that brings them."""
     commands = known()
     others = [*BESIDE_PEERS, *environments.PEERS] if asked.peers else []
     names = asked.systems or [*OURS, *ON_RAY, *others]
     if unknown := [name for name in names if name not in commands]:
         raise SystemExit(f"Unknown: {', '.join(unknown)}. There are {', '.join(commands)}.")
-    found = []
+    found, left_out = [], {}
     for name in names:
         peer = environments.PEERS.get(name)
         if peer is not None and (why := environments.missing(peer)):
+            left_out[name] = why
             print(f"{name} is left out: {why}", file=sys.stderr)
         else:
             found.append(commands[name])
-    return found
+    return found, left_out
 
 
 def chosen_workloads(asked: argparse.Namespace) -> tuple[list[Workload], bool]:
@@ -83,15 +84,16 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(asked: argparse.Namespace) -> Json:
     """Measure. The result, as JSON has it."""
     wanted, kills = chosen_workloads(asked)
+    commands, left_out = chosen(asked)
+    to_do = Asked(commands, wanted, asked.rounds, asked.seconds, kills, left_out)
     with folder_of_its_own() as folder:
         database = Database(folder)
         try:
-            measured = measure(
-                Asked(chosen(asked), wanted, asked.rounds, asked.seconds, kills), database, folder
-            )
-            found = {**asyncio.run(measured), "full": asked.full}
+            found = {**asyncio.run(measure(to_do, database, folder)), "full": asked.full}
         finally:
             database.close()
+    if kills and any(command.name == "agentflow_ray" for command in commands):
+        on_ray.add(found, 2 * asked.rounds)
     whole = not (asked.systems or asked.workloads)
     return {**found, "alone": [*core.figures(), *startup.figures()] if whole else []}
 

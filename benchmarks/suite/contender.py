@@ -69,12 +69,15 @@ class Contender:
             raise ContenderFailed(f"{self.name} said {self.facts} where it should be ready")
 
     async def send(self, workload: str, parameters: Json) -> int:
-        """Ask without waiting for the answer; the number of the request."""
+        """Ask without waiting for the answer; the number of the request. Raises ContenderFailed."""
         number = next(self._numbers)
         assert self._process.stdin is not None
         message = {"id": number, "workload": workload, **parameters}
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        await self._process.stdin.drain()
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            await self._process.stdin.drain()
+        except (ConnectionError, RuntimeError):  # uvloop's word for a pipe that is closed
+            raise ContenderFailed(f"{self.name} has ended:{self._last()}") from None
         return number
 
     async def ask(self, workload: str, parameters: Json, database: list[int]) -> tuple[Json, Usage]:
@@ -102,7 +105,10 @@ class Contender:
             ) from None
         if not line:
             raise ContenderFailed(f"{self.name} has ended:{self._last()}")
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise ContenderFailed(f"{self.name} said {line[:200]!r}:{self._last()}") from None
 
     def _last(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-15:]

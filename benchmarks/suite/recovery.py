@@ -20,6 +20,7 @@ import psutil
 from benchmarks.peers import serving
 from benchmarks.suite.contender import Command, ContenderFailed, started
 from benchmarks.suite.usage import tree
+from benchmarks.suite.workloads import is_void
 
 if TYPE_CHECKING:
     from benchmarks.suite.rounds import Rows
@@ -109,6 +110,8 @@ async def _measured(
 def _judged(answer: Json, all_: list[Line], before: list[Line], seconds: float) -> dict[str, float]:
     if "error" in answer or "unsupported" in answer:
         raise ContenderFailed(f"It did not go on: {answer}")
+    if void := is_void(answer):
+        raise ContenderFailed(void)
     times = Counter(line.step for line in all_)
     interrupted = before[-1].step
     repeated = sum(count - 1 for step, count in times.items() if step != interrupted)

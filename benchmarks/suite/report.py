@@ -1,4 +1,4 @@
-"""The run as Markdown: what was missed first, then every figure of every contender, and the conditions."""
+"""The run as Markdown: what we lose and what was missed first, then every figure, and the conditions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 from benchmarks.suite import goals
 
 Json = Any
+SAID = 400
+"""Characters of a failure that the report shows."""
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 FIGURES = (
     ("chain10/1", "p50_ms", "chain10: p50, ms"),
     ("chain10/1", "p99_ms", "p99, ms"),
     ("chain10/64", "steps_per_s", "64 in flight: steps/s"),
-    ("chain10/64", "cpu_ms_per_step", "CPU ms/step"),
-    ("chain10/64", "database_cpu_ms_per_step", "database's CPU ms/step"),
+    ("chain10/64", "cpu_ms_per_step", "CPU ms/step, with the database"),
+    ("chain10/64", "database_cpu_ms_per_step", "the database's part"),
+    ("chain10/64", "rows_per_commit", "rows/commit"),
     ("fan100/1", "p50_ms", "fan100: p50, ms"),
     ("fan100/4", "steps_per_s", "4 in flight: steps/s"),
     ("uneven", "makespan_ratio", "uneven / critical path"),
@@ -29,6 +32,9 @@ FIGURES = (
     ("http/inner", "requests_per_s", "ingress to inner handle: requests/s"),
 )
 """Columns of the table of systems."""
+LIMITS = ("limits", "asyncio_floor", "bare_serve")
+"""What nobody can be ahead of, and is no system to choose instead."""
+NOT_COMPARED = ("database_cpu_ms_per_step", "rows_per_commit")
 
 
 def number(value: float | None) -> str:
@@ -58,10 +64,10 @@ def aims_table(result: Json) -> str:
                 aim.name,
                 f"{number(line.value)} {aim.unit}",
                 f"{number(line.limit)} ({aim.limit_is})",
-                f"{number(line.floor)} ({aim.floor_is})",
-                _verdict(line, line.floor),
-                f"{number(line.goal)} ({aim.goal_is})",
-                _verdict(line, line.goal),
+                f"{number(line.floor)} ({aim.floor_is})" if aim.floor else "-",
+                _verdict(line, line.floor) if aim.floor else "-",
+                f"{number(line.goal)} ({aim.goal_is})" if aim.goal else "-",
+                _verdict(line, line.goal) if aim.goal else "-",
             ]
         )
     return table(["measured", "value", "limit", "floor", "", "goal", ""], lines)
@@ -75,7 +81,7 @@ def _verdict(line: goals.Line, bound: float | None) -> str:
 
 
 def systems_table(result: Json) -> str:
-    """Every contender's figures; where another beats ours, its figure is bold."""
+    """Every contender's figures."""
     figures = result["figures"]
     names = [name for name in result["systems"] if name != "limits"]
     columns = [
@@ -102,31 +108,41 @@ def _cell(result: Json, name: str, workload: str, figure: str) -> str:
 
 
 def lost(result: Json) -> str:
-    """Where somebody who keeps something is ahead of our strict engine."""
-    figures, found = result["figures"], []
+    """Where somebody is ahead of our strict engine: those who keep something, then those who keep nothing."""
+    durable, others = [], []
     for workload, figure, title in FIGURES:
-        ours = figures.get(workload, {}).get(goals.STRICT, {}).get(figure)
-        if ours is None:
+        by = result["figures"].get(workload, {})
+        ours = by.get(goals.STRICT, {}).get(figure)
+        if ours is None or figure in NOT_COMPARED:
             continue
-        more = figure.endswith("per_s")
-        for name, theirs in figures[workload].items():
-            told = result["systems"].get(name, {}).get("persisted_before_next_step", "nothing")
-            if name.startswith("agentflow") or told.startswith("nothing") or figure not in theirs:
+        for name, theirs in by.items():
+            if name.startswith("agentflow") or name in LIMITS or figure not in theirs:
                 continue
-            ahead = theirs[figure] > ours if more else theirs[figure] < ours
-            if ahead and name != "limits":
-                found.append(
+            more = figure.endswith("per_s")
+            if (theirs[figure] > ours) if more else (theirs[figure] < ours):
+                text = (
                     f"- {workload}, {title}: {name} {number(theirs[figure])}, ours {number(ours)}"
                 )
-    return "\n".join(found) or "- none, among the durable systems of this run"
+                relaxed = by.get(goals.RELAXED, {}).get(figure)
+                text += "" if relaxed is None else f", relaxed {number(relaxed)}"
+                told = result["systems"].get(name, {}).get("persisted_before_next_step", "nothing")
+                nothing = told.startswith("nothing")
+                (others if nothing else durable).append(text + " (it keeps nothing)" * nothing)
+    return "\n".join(durable + others) or "- none, in this run"
 
 
 def trouble(result: Json) -> str:
     found = [
-        f"- {workload}, {name}: {text.splitlines()[0]}"
+        f"- {workload}, {name}: {' '.join(text.split())[:SAID]}"
         for kind in ("trouble", "unsupported")
         for workload, by in sorted(result[kind].items())
         for name, text in sorted(by.items())
+    ]
+    found += [
+        f"- {workload}, {name}: the median is of {count} rounds of {result['rounds']}"
+        for workload, by in sorted(result["counted"].items())
+        for name, count in sorted(by.items())
+        if count < result["rounds"] and name not in result["trouble"].get(workload, {})
     ]
     return "\n".join(found)
 
@@ -173,7 +189,7 @@ def settings_table(result: Json) -> str:
         [
             name,
             str(facts.get("version", "")),
-            str(facts.get("setting", "")),
+            f"{facts.get('setting', '')} ({facts.get('loop', 'asyncio')})",
             str(facts.get("persisted_before_next_step", "")),
             str(facts.get("page", "")),
         ]
@@ -183,10 +199,10 @@ def settings_table(result: Json) -> str:
 
 
 def markdown(result: Json) -> str:
-    """Everything, as it stands in docs/performance.md between its markers."""
+    """Everything, as it stands in docs/performance.md between its markers: what we lose first."""
     parts = [
-        ("Ours beside limit, floor and goal", aims_table(result)),
         ("Rows that we lose", lost(result)),
+        ("Ours beside limit, floor and goal", aims_table(result)),
         ("Every system", systems_table(result)),
         ("Limits of this machine", limits_table(result)),
         ("Conditions", conditions(result)),

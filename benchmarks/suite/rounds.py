@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import random
 import statistics
@@ -9,7 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import psutil
 from benchmarks.suite import recovery
 from benchmarks.suite.contender import Command, Contender, ContenderFailed, started
 from benchmarks.suite.database import Database, named
-from benchmarks.suite.workloads import LIMITS, Sample, Workload
+from benchmarks.suite.workloads import LIMITS, Sample, Workload, is_void
 
 Json = Any
 RECOVERY = "recovery"
@@ -36,6 +37,8 @@ class Asked:
     rounds: int = 3
     seconds: float = 4.0
     recovery: bool = True
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Contenders that cannot run here, and why."""
 
 
 class Rows:
@@ -70,6 +73,17 @@ class Rows:
         else:
             self.figures[key].append(workload.figures(sample))
 
+    def closed(self, contender: str, workload: str) -> bool:
+        """Whether measuring it once more would tell nothing."""
+        return (contender, workload) in self.trouble or (contender, workload) in self.unsupported
+
+    def counted(self) -> dict[str, dict[str, int]]:
+        """workload -> contender -> of how many rounds its medians are."""
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for (contender, workload), rounds in self.figures.items():
+            found[workload][contender] = len(rounds)
+        return dict(found)
+
     def medians(self) -> dict[str, dict[str, dict[str, float]]]:
         """workload -> contender -> figure -> median of the rounds; without rows that are void."""
         found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
@@ -84,17 +98,10 @@ class Rows:
         return dict(found)
 
 
-def is_void(answer: Json) -> str:
-    """Why a row does not count: what should have been done is not what the contender's store holds."""
-    persisted, steps = answer.get("persisted"), answer.get("steps")
-    if persisted is None or persisted == steps:
-        return ""
-    return f"void: {persisted} steps persisted of {steps}"
-
-
 async def measure(asked: Asked, database: Database, folder: Path) -> Json:
     """Everything, round after round; the order of the contenders changes with the round."""
     rows = Rows()
+    rows.trouble |= {(name, "environment"): why for name, why in asked.left_out.items()}
     began = time.time()
     load = psutil.getloadavg()
     for round_ in range(asked.rounds):
@@ -112,6 +119,7 @@ async def measure(asked: Asked, database: Database, folder: Path) -> Json:
         "database": await database.settings(),
         "systems": rows.facts,
         "figures": rows.medians(),
+        "counted": rows.counted(),
         "trouble": _by_workload(rows.trouble),
         "unsupported": _by_workload(rows.unsupported),
         "others": _others(rows),
@@ -122,35 +130,69 @@ async def measure(asked: Asked, database: Database, folder: Path) -> Json:
 async def _turn(
     asked: Asked, command: Command, round_: int, database: Database, folder: Path, rows: Rows
 ) -> None:
-    place = folder / f"{command.name}-{round_}"
-    await database.rest()
-    async with database.fresh(named(command.name, round_)) as dsn:
-        try:
-            async with started(command, place, dsn) as contender:
-                rows.facts[command.name] = contender.facts
-                for workload in _of(command, asked.workloads, round_):
-                    await _sample(asked, contender, workload, database.pids, rows)
-        except ContenderFailed as failure:
-            rows.trouble[command.name, "start"] = str(failure)
-            _say(str(failure))
+    """All of one contender in one round. What fails is left out from then on, and the rest goes on with the
+    contender started anew."""
+    name, starts = command.name, itertools.count()
+    due = _of(command, asked.workloads)
+    while due := [each for each in due if _is_open(name, each.name, each.asked, rows)]:
+        together = [each for each in due if each.apart == due[0].apart]
+        number = next(starts)
+        place = folder / f"{name}-{round_}-{number}"
+        await database.rest()
+        async with database.fresh(named(f"{name}_{number}", round_)) as dsn:
+            done = await _measured(asked, command, together, database, place, dsn, rows)
+        if not done:
             return
-    if asked.recovery and command.name != "limits":
-        async with database.fresh(named(f"{command.name}_killed", round_)) as dsn:
-            await recovery.once(command, place / RECOVERY, dsn, rows)
+        due = [each for each in due if each not in together[:done]]
+    if asked.recovery and _is_open(name, RECOVERY, RECOVERY, rows):
+        async with database.fresh(named(f"{name}_killed", round_)) as dsn:
+            await recovery.once(command, folder / f"{name}-{round_}-killed", dsn, rows)
 
 
-def _of(command: Command, chosen: Sequence[Workload], round_: int) -> list[Workload]:
+def _is_open(name: str, workload: str, asked: str, rows: Rows) -> bool:
+    """Whether there is anything to learn from this contender with this workload."""
+    if asked not in rows.facts.get(name, {}).get("can", [asked]):
+        rows.unsupported.setdefault((name, workload), "it has no such workload")
+    return not rows.closed(name, workload)
+
+
+async def _measured(
+    asked: Asked,
+    command: Command,
+    workloads: Sequence[Workload],
+    database: Database,
+    place: Path,
+    dsn: str,
+    rows: Rows,
+) -> int:
+    """These workloads with one start of the contender, until one fails; how many were begun."""
+    at, begun = "start", 0
+    try:
+        async with started(command, place, dsn) as contender:
+            rows.facts[command.name] = contender.facts
+            for workload in workloads:
+                at, begun = workload.name, begun + 1
+                if _is_open(command.name, at, workload.asked, rows):
+                    await _sample(asked, contender, workload, database.pids, rows)
+    except ContenderFailed as failure:
+        rows.trouble[command.name, at] = str(failure)
+        _say(str(failure))
+    return begun
+
+
+def _of(command: Command, chosen: Sequence[Workload]) -> list[Workload]:
     if command.name == "limits":
         return list(LIMITS)
-    due = [each for each in chosen if not (each.once and round_)]
-    return [each for each in due if not each.only or command.name in each.only]
+    return [each for each in chosen if not each.only or command.name in each.only]
 
 
 async def _sample(
     asked: Asked, contender: Contender, workload: Workload, database: list[int], rows: Rows
 ) -> None:
     """Warm up, then measure."""
-    answer, usage = await contender.ask(workload.asked, workload.warm_up(), database)
+    answer, usage = await contender.ask(
+        workload.warm_asked or workload.asked, workload.warm_up(), database
+    )
     if "unsupported" in answer or "error" in answer:
         rows.take(contender.name, workload, Sample(answer, usage))
         return

@@ -136,6 +136,42 @@ async def test_link_is_made_for_as_long_as_is_asked(live, anonymous, drawn: Json
     assert (await anonymous.get(f"/api/v1/blobs/{SHA256}/link")).status_code == 401
 
 
+async def test_copy_lasts_no_longer_than_its_link(live, anonymous, drawn: Json) -> None:
+    made = (await live.get(f"/api/v1/blobs/{SHA256}/link", params={"expires_s": 20})).json()["url"]
+    told = (await anonymous.get(made)).headers["cache-control"]
+    assert int(told.removeprefix("private, max-age=")) <= 20
+    with_key = await live.get(f"/api/v1/blobs/{SHA256}", params={"expires": 2**40})
+    assert with_key.headers["cache-control"] == "no-store"
+
+
+async def test_result_is_told_while_no_links_can_be_made(
+    live, drawn: Json, database: asyncpg.Connection
+) -> None:
+    renamed = "UPDATE api_keys SET name = $1 WHERE name = $2"
+    await database.execute(renamed, "other", "bootstrap")
+    try:
+        told = await live.get(f"/executions/{drawn['execution_id']}")
+        link = await live.get(f"/api/v1/blobs/{SHA256}/link")
+    finally:
+        await database.execute(renamed, "bootstrap", "other")
+    assert told.status_code == 200 and "blobs" not in told.json()
+    assert told.json()["final_state"]["image_result"] == drawn["final_state"]["image_result"]
+    assert link.status_code == 500 and "no first API key" in link.json()["detail"]
+
+
+async def test_link_opens_nothing_of_a_tenant_that_is_not_active(
+    anonymous, drawn: Json, database: asyncpg.Connection
+) -> None:
+    set_status = "UPDATE tenants SET status = $1 WHERE name = 'default'"
+    await database.execute(set_status, "suspended")
+    try:
+        answer = await anonymous.get(drawn["blobs"][0]["url"])
+    finally:
+        await database.execute(set_status, "active")
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+    assert (await anonymous.get(drawn["blobs"][0]["url"])).content == DRAWN
+
+
 async def test_expired_link_is_gone(live, anonymous, drawn: Json) -> None:
     made = (await live.get(f"/api/v1/blobs/{SHA256}/link", params={"expires_s": 1})).json()["url"]
     answer = await anonymous.get(made)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_provider import FakeProvider, Raw
 from tests.images_wire import Drawn, ImagesWire, png
 
 DRAWN = png(256, 256, colour=41)
@@ -67,6 +68,13 @@ def test_run_says_how_the_picture_is_saved_and_save_does_it(cli, drawing: str, t
     }
     assert (tmp_path / "fox.png").read_bytes() == DRAWN
     assert sorted(path.suffix for path in tmp_path.glob("*.png*")) == [".png", ".png"]
+
+
+def test_what_is_not_the_blob_is_not_saved(cli, tmp_path: Path):
+    with FakeProvider(default=Raw(b"something else", content_type="image/png")) as server:
+        told = cli("blobs", "save", URI, AGENTFLOW_API_URL=f"http://127.0.0.1:{server.port}")
+    assert told.returncode == 5 and "nothing was saved" in told.stderr
+    assert not list(tmp_path.glob("*.png*")) and not list(tmp_path.glob(".*.png.*"))
 
 
 def test_blob_that_is_none_is_told(cli):

@@ -13,6 +13,7 @@ import pytest
 
 from agentflow.access.model import DEFAULT_TENANT
 from agentflow.engine.engine import Engine
+from agentflow.engine.workers import Attempt
 from agentflow.errors import StoreUnavailable
 from agentflow.execution import events as ev
 from agentflow.execution.caching import Kept, Wanted
@@ -20,6 +21,7 @@ from agentflow.execution.fold import fold
 from agentflow.execution.journal import Command, ExecutionRecord
 from agentflow.execution.state import ExecutionState
 from agentflow.flow import Flow, open_local, open_nodes
+from agentflow.nodes.base import StepResult
 from agentflow.settings import load
 from agentflow.store.retention import erase
 from agentflow.testing import MemoryStore, ScriptedWorkers, memory_engine
@@ -267,6 +269,16 @@ async def test_who_gets_no_answer_in_time_does_the_work():
     assert completions(store, asked.execution_id)["n0"].cached is None
 
 
+async def test_nobody_waits_in_line_for_look_ups_that_are_not_answered():
+    store, asked, results = MemoryStore(), submission(wide(250)), Gate(error=StoreUnavailable())
+    results.open.set()
+    async with running(store, results) as (engine, workers):
+        await engine.accept(asked)
+        await store.until(lambda: asked.execution_id in store.outcomes)
+    assert results.batches == [100]
+    assert len(workers.calls) == 251
+
+
 async def test_a_step_that_is_cancelled_while_it_is_looked_up_never_leaves():
     store, asked, results = MemoryStore(), submission(wide(1)), Gate()
     async with running(store, results) as (engine, workers):
@@ -291,6 +303,28 @@ async def test_the_next_owner_looks_up_what_its_former_owner_had_not_sent():
         await store.until(lambda: asked.execution_id in store.outcomes)
     assert workers.calls == []
     assert completions(store, asked.execution_id)["n0"].cached is not None
+
+
+@pytest.mark.parametrize("down", [True, False])
+async def test_a_route_that_was_taken_because_nobody_answered_is_not_kept(down):
+    options = {"strategy": "llm", "source": "m", "fallback": "default"}
+    node = {"id": "route", "type": "router", "metadata": options, "cache": {"ttl_s": 60}}
+    store, results = MemoryStore(), Gate()
+    asked = submission({"nodes": [node], "sources": [SOURCE], "start_node": "route"})
+    results.open.set()
+
+    def reply(attempt: Attempt) -> StepResult:
+        result = {"intent": "text", "matched": not down, "strategy": "llm"}
+        if down:
+            error = {"type": "ProviderUnavailable", "message": "away"}
+            result |= {"intent": "unknown", "fallback": "default", "error": error}
+        return StepResult(result=result, delta={"intent": result["intent"]})
+
+    async with running(store, results, reply) as (engine, workers):
+        await engine.accept(asked)
+        await store.until(lambda: asked.execution_id in store.outcomes)
+    assert len(workers.calls) == 1
+    assert len(results.kept) == (0 if down else 1)
 
 
 async def test_a_result_that_fits_no_condition_fails_the_step_as_it_would_have():

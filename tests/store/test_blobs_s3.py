@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from functools import partial
 
@@ -52,6 +53,16 @@ async def test_bucket_keeps_gives_lists_and_removes(place, tmp_path):
     await store.remove(tenant, SHA)
     await store.remove(tenant, SHA)
     assert await store.get(tenant, SHA) is None
+
+
+async def test_no_request_lasts_as_long_as_a_slow_reader_of_a_large_blob(place, tmp_path, caplog):
+    store = open_store(place, tmp_path, uuid.uuid4())
+    tenant, content = uuid.uuid4(), b"0123456789" * 2_000_000
+    await store.put(tenant, SHA, content)
+    with caplog.at_level(logging.INFO, "werkzeug"):
+        assert b"".join([piece async for piece in store.pieces(tenant, SHA)]) == content
+    answers = [one.getMessage() for one in caplog.records if "GET" in one.getMessage()]
+    assert len(answers) == 3 and all(" 206 " in answer for answer in answers)
 
 
 async def test_execution_with_large_values_lives_and_goes_in_a_bucket(

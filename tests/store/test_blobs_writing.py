@@ -26,7 +26,7 @@ from agentflow.store.blobs_writing import Place, WorkerBlobs
 from agentflow.store.journal import PostgresJournal
 from agentflow.store.pool import open_pool
 from agentflow.store.retention import erase
-from agentflow.store.sealing import Sealer
+from agentflow.store.sealing import Owner, Sealer
 from tests.store.samples import accept, append, end, started, step_completed
 from tests.store.test_blobs_collection import AGE, ENDED, USED
 
@@ -217,6 +217,18 @@ async def test_blob_of_the_same_content_and_another_type_is_named_too(pool, fold
     one = new_submission()
     await journal.append([accept(one, started(), done(*blobs))])
     assert await pool.fetchval(USED) == 1 and len(await folder.held()) == 1
+
+
+async def test_only_the_newest_blobs_that_were_named_are_remembered(pool, folder, new_submission):
+    sealer = Sealer(pool, folder, remembered=2)
+    owner = Owner(to_uuid(DEFAULT_TENANT, "ten"), to_uuid(new_submission().execution_id, "exec"))
+    blobs = [await write(opened(pool, folder), text) for text in (b"old", b"new", b"newest")]
+    assert len((await sealer.hold([(owner, blob) for blob in blobs[:1]])).named) == 1
+    assert len((await sealer.hold([(owner, blob) for blob in blobs])).named) == 3
+    for blob in blobs:
+        await folder.remove(owner.tenant, blob.sha256)
+    held = await sealer.hold([(owner, blob) for blob in blobs])
+    assert {blob.reference.sha256 for blob in held.made} == {blob.sha256 for blob in blobs[1:]}
 
 
 async def test_blob_needs_a_place_where_it_is_named(pool, new_submission):

@@ -164,6 +164,12 @@ async def test_a_result_whose_large_value_is_lost_is_not_found(results, done, po
     assert await texts(fresh, wanted(KEY), wanted(OTHER)) == [None, "small"]
 
 
+async def test_a_result_that_cannot_be_read_hides_no_other(results, done, pool):
+    await results.keep([(wanted(KEY), kept(done)), (wanted(OTHER), kept(done, "whole"))])
+    await pool.execute("UPDATE cached_results SET content = '{\"delta\": 1}' WHERE key = $1", KEY)
+    assert await texts(results, wanted(KEY), wanted(OTHER)) == [None, "whole"]
+
+
 async def test_a_result_is_found_only_with_the_content_that_it_refers_to(
     results, done, pool, folder
 ):
@@ -183,6 +189,19 @@ async def test_a_result_is_found_only_with_the_content_that_it_refers_to(
     (found,) = await results.find([wanted()])
     assert found is not None and found.blobs == (blob,)
     assert await collect(pool, folder) == 0, "who found it has time to name it"
+
+
+async def test_erasure_waits_for_nobody_who_keeps_a_result_anew(results, done, pool):
+    await results.keep([(wanted(KEY), kept(done)), (wanted(OTHER), kept(done))])
+    await pool.execute(ENDED)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE cached_results SET cost = 1 WHERE key = $1", KEY)
+        async with asyncio.timeout(10):
+            await erase(pool, rounds=3)
+        assert await pool.fetchval("SELECT count(*) FROM cached_results") == 1
+    await erase(pool)
+    assert await pool.fetchval("SELECT count(*) FROM cached_results") == 0
+    assert await pool.fetchval("SELECT count(*) FROM erasures") == 0
 
 
 async def test_coordinators_that_keep_the_same_results_at_once_do_not_stop_each_other(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from agentflow.errors import FencedOut, NotFound
 from agentflow.execution import events as ev
 from agentflow.ids import to_uuid
 from agentflow.store import retention
+from agentflow.store.blobs import ABANDONED_S
 from agentflow.store.blobs_folder import BlobFolder
 from agentflow.store.journal import PostgresJournal
 from agentflow.store.retention import ERASED, Housekeeping, erase, forget_coordinators
@@ -236,6 +239,25 @@ async def test_housekeeping_does_it_by_itself_and_outlives_an_outage(pool, journ
         while await _left(pool):
             await asyncio.sleep(0.01)
     await asyncio.wait_for(housekeeping.close(), 10)
+
+
+def _aged(blobs: BlobFolder) -> Path:
+    """The only file that lies there, which nobody has written to for two days."""
+    (file,) = (path for path in Path(blobs.place).rglob("*") if path.is_file())
+    then = file.stat().st_mtime - 2 * ABANDONED_S
+    os.utime(file, (then, then))
+    return file
+
+
+async def test_housekeeping_removes_what_a_dead_writer_left(pool, blobs):
+    async with blobs.draft() as draft:
+        await draft.write(b"half")
+        left = _aged(blobs)
+        housekeeping = Housekeeping(pool, blobs=blobs, tick_s=0.01, tidy_s=0.0)
+        async with asyncio.timeout(20):
+            while left.exists():
+                await asyncio.sleep(0.01)
+        await housekeeping.close()
 
 
 async def test_housekeeping_that_is_switched_off_keeps_everything(pool, ended, blobs):

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agentflow.addresses import DENIED, Network, Policy, unwrapped
-from agentflow.egress import Caps, Resolve, client
+from agentflow.egress import Caps, Resolve, check_url, client
 from agentflow.errors import (
     CallTimeout,
     ConnectionFailed,
@@ -214,6 +214,11 @@ async def test_odd_urls_are_refused_without_repeating_credentials(
     with pytest.raises(ProviderRejected) as caught:
         await fetch(url.format(port=server.port))
     assert "pw" not in str(caught.value) and server.calls == 0
+
+
+def test_url_with_half_a_character_is_refused() -> None:
+    with pytest.raises(ProviderRejected):
+        check_url("http://example.com/\ud800")
 
 
 async def test_look_alike_hosts_reach_nothing(server: FakeProvider) -> None:

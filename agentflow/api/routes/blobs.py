@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ _POLICY = "default-src 'none'; sandbox"
         },
         **problem_answer(403, "The link is not one of ours"),
         **problem_answer(410, "The link has expired"),
+        **problem_answer(500, "The content is missing or damaged: bring it back from a backup"),
     },
 )
 async def get_blob(
@@ -56,7 +58,7 @@ async def get_blob(
     if signature is not None:
         owner = await _signed(request, sha256, tenant, expires, signature)
     elif not hasattr(request.state, "principal"):
-        raise Unauthenticated
+        raise Unauthenticated("API key required, or the whole address that a link gives")
     else:
         owner = asked(request).tenant
     found = await blobs.content(flow.blobs, owner, _checked(sha256))
@@ -65,7 +67,9 @@ async def get_blob(
     ending = _ENDINGS.get(kind, kind.partition("/")[2].partition(";")[0])
     ending = ending if ending.isalnum() else "bin"
     shown = "inline" if kind in _SHOWN else "attachment"
-    age = "no-store" if expires is None else "private, max-age=60"
+    # Whoever asks again with a key may be somebody else; and a copy lasts no longer than its link.
+    rest_s = 0 if signature is None or expires is None else int(expires - time.time())
+    age = f"private, max-age={min(rest_s, 60)}" if rest_s > 0 else "no-store"
     return StreamingResponse(
         _all(first, found.pieces),
         media_type=None,
@@ -109,7 +113,11 @@ async def _signed(
         reader = request.app.state.flow.blobs
         verdict = await blobs.verdict(reader, tenant, sha256, expires, signature)
     if tenant is None or verdict is Verdict.FORGED:
-        raise problems.Refusal(403, "FORBIDDEN", "This link is not whole, or not one of ours")
+        raise problems.Refusal(
+            403,
+            "FORBIDDEN",
+            "This link is not whole, or no longer one of ours: take the whole address, or get a new one",
+        )
     if verdict is Verdict.EXPIRED:
         raise problems.Refusal(
             410, "GONE", f"This link has expired; ask for a new one at /api/v1/blobs/{sha256}/link"

@@ -51,8 +51,8 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
     )
     connection = await asyncpg.connect(arguments.dsn)
     log = arguments.folder / "serve.log"
-    async with _served(command, log, environment) as server:
-        await _ready(port, server, log)
+    async with served(command, log, environment) as server:
+        await ready(port, server, log)
 
         async def ask(asked: Json) -> Json:
             done = await wire.many(port, request, asked["requests"], asked["at_once"])
@@ -75,7 +75,7 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
 
 
 @contextlib.asynccontextmanager
-async def _served(
+async def served(
     command: list[str], log: Path, environment: dict[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The server, told to stop at the end, and ended where it does not in time."""
@@ -98,20 +98,27 @@ async def _served(
             await server.wait()
 
 
-async def _ready(port: int, server: asyncio.subprocess.Process, log: Path) -> None:
-    """Returns when requests are answered. Raises RuntimeError."""
+async def ready(port: int, server: asyncio.subprocess.Process, log: Path) -> None:
+    """Returns when requests are answered. Raises RuntimeError with what the server said last."""
     request = f"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
-    async with asyncio.timeout(READY_S):
-        while True:
-            if server.returncode is not None:
-                raise RuntimeError(f"The server ended; see {log}")
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, wire.RequestFailed):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(request)
-                await wire.answered(reader)
-                writer.close()
-                return
-            await asyncio.sleep(0.2)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_S):
+            while server.returncode is None:
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError, wire.RequestFailed):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    try:
+                        writer.write(request)
+                        await wire.answered(reader)
+                    finally:
+                        writer.close()
+                    return
+                await asyncio.sleep(0.2)
+    found = f"was not ready within {READY_S:g} s" if server.returncode is None else "ended"
+    raise RuntimeError(f"`agentflow serve` {found}; it said last: {_last(log) or 'nothing'}")
+
+
+def _last(log: Path) -> str:
+    return " ".join(log.read_text(errors="replace")[-600:].split())
 
 
 if __name__ == "__main__":

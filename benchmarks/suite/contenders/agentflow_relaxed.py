@@ -20,4 +20,4 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
 
 
 if __name__ == "__main__":
-    engine.serve(start)
+    serving.serve(start)

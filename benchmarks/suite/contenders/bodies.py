@@ -2,8 +2,9 @@
 
 Steps are nodes of type ``llm``, whose effects are idempotent: the engine commits each one, retries it,
 and gives it a key, as it does for a model's call. Only the call itself is replaced. The prompt says by what:
-nothing, ``sleep S``, ``log N S`` (write to the file of the recovery workload, then sleep), ``gate N`` (wait
-until N of them wait) or ``carry N`` (give on the text that was read, changed by one character).
+nothing, ``sleep S``, ``log N S`` (write to the file of the recovery workload, then sleep), ``gate N S`` (wait
+until N of them wait, and S seconds more) or ``carry N`` (give on the text that was read, changed by one
+character).
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from agentflow.plan.plan import PlanSource
 from agentflow.settings import Settings
 from agentflow.sources.base import Source
 from benchmarks.peers import serving
+from benchmarks.peers.driving import Gate
 
 CARRIED = "carried"
 """The field that the steps of the payload workload read and write."""
-HOLD_S = 0.5
-"""How long all wait together at the gate, so that what they take can be seen."""
 
 
 class Body:
@@ -29,8 +29,7 @@ class Body:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting = 0
-        self._open = asyncio.Event()
+        self._gate = Gate()
 
     async def run(self, context: StepContext) -> StepResult:
         what, *rest = str(context.options["prompt"]).split()
@@ -41,20 +40,10 @@ class Body:
             serving.log_step(self._folder, context.execution_id, int(rest[0]))
             await asyncio.sleep(float(rest[1]))
         elif what == "gate":
-            await self._wait(int(rest[0]))
+            await self._gate.wait(int(rest[0]), float(rest[1]))
         elif what == "carry":
             return StepResult(delta={CARRIED: rest[0] + context.view[CARRIED][1:]})
         return StepResult(result={"text": text}, delta={})
-
-    async def _wait(self, until: int) -> None:
-        self._waiting += 1
-        if self._waiting == until:
-            await asyncio.sleep(HOLD_S)
-            self._waiting = 0
-            self._open.set()
-            self._open = asyncio.Event()
-        else:
-            await self._open.wait()
 
 
 async def _no_source(source: PlanSource, tenant: str) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from agentflow.access.model import DEFAULT_TENANT
@@ -11,6 +12,7 @@ from agentflow.ids import new_id
 from agentflow.spec.check import check
 from agentflow.spec.models import content_hash
 from benchmarks.peers import serving
+from benchmarks.peers.driving import Gate
 from benchmarks.suite.contenders.bodies import CARRIED
 
 Json = Any
@@ -41,6 +43,12 @@ def linked(nodes: list[Json]) -> list[Json]:
 
 def chain(length: int, durability: str, prompt: str = "nothing") -> Json:
     nodes = [step(f"n{number}", prompt) for number in range(length)]
+    return document(nodes, linked(nodes), durability)
+
+
+def gated(until: int, hold_s: float, length: int, durability: str) -> Json:
+    """A chain whose first step waits until so many executions have come to it, and a moment more."""
+    nodes = [step("n0", f"gate {until} {hold_s}"), *(step(f"n{n}") for n in range(1, length))]
     return document(nodes, linked(nodes), durability)
 
 
@@ -86,13 +94,13 @@ def recovery(durability: str) -> Json:
 class Prepared:
     """A workflow that was checked once and is executed often."""
 
-    def __init__(self, workflow: Json, initial_state: Json | None = None) -> None:
+    def __init__(self, workflow: Json, initial: Callable[[], Json] = dict) -> None:
         checked = check(workflow)
         if checked.normalized is None:
             raise ValueError(f"The workload does not check: {checked.errors[:3]}")
         self._spec = checked.normalized
         self._hash = content_hash(checked.normalized)
-        self._initial = {"user_input": "go", **(initial_state or {})}
+        self._initial = initial
         self.steps = len(workflow["nodes"])
 
     def submission(self) -> Submission:
@@ -101,17 +109,22 @@ class Prepared:
             tenant=DEFAULT_TENANT,
             content_hash=self._hash,
             spec=self._spec,
-            initial_state=self._initial,
+            initial_state={"user_input": "go", **self._initial()},
             workflow_name=self._spec["name"],
         )
 
 
 def prepared(kind: str, durability: str, size: int = 0, prompt: str = "nothing") -> Prepared:
-    """A workload by name; ``size``: of a chain or a fan, whose steps have this prompt."""
+    """A workload by name; ``size``: of a chain or a fan, whose steps have this prompt, or how many wait for
+    each other."""
     if kind == "chain":
         return Prepared(chain(size, durability, prompt))
+    if kind == "gate":
+        return Prepared(gated(size, Gate.HOLD_S, 1, durability))
+    if kind == "gated chain":
+        return Prepared(gated(size, 0.0, serving.CHAIN_STEPS, durability))
     if kind == "fan":
         return Prepared(fan(size, durability, prompt))
     if kind == "payload":
-        return Prepared(payload(durability), {CARRIED: serving.payload_text()})
+        return Prepared(payload(durability), lambda: {CARRIED: serving.payload_text()})
     return Prepared({"uneven": uneven, "recovery": recovery}[kind](durability))

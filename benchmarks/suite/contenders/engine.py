@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import Any
 
 import asyncpg
-import uvloop
 
 from agentflow.engine.engine import Engine
 from agentflow.engine.workers import Workers
@@ -47,6 +46,7 @@ SETTINGS = {
     "strict": "settings.durability strict: commit before dispatch",
     "relaxed": "settings.durability relaxed: acceptance and outcome are committed before they are told",
 }
+BESIDES = f"; clients have {ACCEPTED_AT_ONCE} submissions under way at most"
 PERSISTED = {
     "strict": "the completion, the choices it made and the start of what it released",
     "relaxed": "nothing of it yet: events follow within milliseconds, in order",
@@ -78,6 +78,7 @@ class EngineWorkloads:
         self._engine, self._connection, self._durability = engine, connection, durability
         self._arguments, self._standby = arguments, standby
         self._door = asyncio.Semaphore(ACCEPTED_AT_ONCE)
+        self._pasts: set[int] = set()
         self._prepared: dict[tuple[str, int, str], documents.Prepared] = {}
 
     async def chain10(self, asked: Json) -> Json:
@@ -101,7 +102,7 @@ class EngineWorkloads:
 
     async def memory(self, asked: Json) -> Json:
         count = asked["in_flight"]
-        return await self._several(self._of("chain", 1, f"gate {count}"), count, count)
+        return await self._several(self._of("gate", count), count, count)
 
     async def recovery(self, _: Json) -> Json:
         """Lasts until this process is killed; the standby, where there is one, goes on then."""
@@ -121,17 +122,21 @@ class EngineWorkloads:
         return {"seconds": time.perf_counter() - began, "steps": steps, **told}
 
     async def growth(self, asked: Json) -> Json:
-        """Some thousand steps, or as many as are needed to have so much of what grows."""
+        """Some thousand steps, or as many as are needed to have so much of what grows. In flight are as many
+        as said, since none gets beyond its first step before all have come to it. The past is made by
+        whoever asks for it first, which is the request that warms up (``steps`` 0)."""
         what, size = asked["what"], asked["size"]
         nodes = size if what == "nodes" else serving.CHAIN_STEPS
         at_once = size if what == "in_flight" else GROWTH_AT_ONCE
-        if what == "history":
+        if what == "history" and size not in self._pasts:
+            self._pasts.add(size)
             await self._have_past(size)
-        count = max(at_once, GROWTH_STEPS // nodes)
-        return await self._several(self._of("chain", nodes), count, at_once)
+        turns = max(1, asked.get("steps", GROWTH_STEPS) // (nodes * at_once))
+        kind, length = ("gated chain", size) if what == "in_flight" else ("chain", nodes)
+        return await self._several(self._of(kind, length), turns * at_once, at_once)
 
     async def _have_past(self, size: int) -> None:
-        await self._several(self._of("chain", 1), 1, 1)
+        await self._several(self._of("chain", serving.CHAIN_STEPS), 1, 1)
         key = await self._connection.fetchval(LAST)
         await history.copy(self._connection, key, size)
 
@@ -158,12 +163,6 @@ class EngineWorkloads:
         return {**done, "steps": prepared.steps * count, **told}
 
 
-def serve(start: serving.Start) -> None:
-    """Run a contender on the event loop that Ray gives our actors: uvloop."""
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    serving.serve(start)
-
-
 @contextlib.asynccontextmanager
 async def beside(arguments: serving.Arguments) -> AsyncIterator[None]:
     """A standby is there within. It is ended then, but lives on when this process is killed."""
@@ -174,7 +173,8 @@ async def beside(arguments: serving.Arguments) -> AsyncIterator[None]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        await process.stdout.readline()
+        if not await process.stdout.readline():
+            raise RuntimeError("The standby ended before it was ready; what it said is above")
         yield
     finally:
         process.kill()
@@ -199,7 +199,9 @@ async def opened(
     facts = {
         "system": system,
         "version": version("agentflow"),
-        "setting": SETTINGS[durability],
+        "setting": SETTINGS[durability]
+        + BESIDES
+        + (", in recovery another engine stands by" * standby),
         "page": "docs/guarantees.md",
         "persisted_before_next_step": PERSISTED[durability],
         "pids": [],

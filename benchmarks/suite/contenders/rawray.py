@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.peers import serving
+from benchmarks.peers import driving, serving
 
 Json = Any
 Call = Callable[..., Awaitable[Any]]
@@ -37,12 +37,12 @@ class Calls:
         elif workflow == "payload":
             await self._payload()
         else:
-            raise serving.Unsupported("Ray's calls keep nothing, so there is nothing to go on with")
+            raise serving.Unsupported(f"no calls of Ray are written for {workflow}")
 
     async def resume(self, execution: str) -> None:
         raise serving.Unsupported("Ray's calls keep nothing, so there is nothing to go on with")
 
-    async def persisted(self, run: str) -> int | None:
+    async def persisted(self, run: str, expected: int) -> int | None:
         return None
 
     async def _fan(self, width: int, step_s: float) -> None:
@@ -61,6 +61,12 @@ class Calls:
         for number in range(serving.PAYLOAD_STEPS):
             carried = self._call(carried, str(number))
         await carried
+
+
+def workloads(calls: Calls) -> dict[str, serving.Workload]:
+    """Those of the driver that leave nothing to go on with, and do not wait for each other."""
+    every = driving.Driver(calls).workloads()
+    return {name: every[name] for name in ("chain10", "fan100", "uneven", "llm_fan", "payload")}
 
 
 def facts(setting: str, page: str, version: str) -> Json:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
-from benchmarks.peers import driving, serving
+from benchmarks.peers import serving
 from benchmarks.suite.contenders import engine, rawray, rays
 
 ACTORS = 2
@@ -40,8 +40,7 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
             ray.put,
         )
         told = rawray.facts(f"calls to {ACTORS} async actors, in turn", PAGE, ray.__version__)
-        driver = driving.Driver(calls)
-        yield serving.Contender({"system": "ray_actors", **told}, driver.workloads())
+        yield serving.Contender({"system": "ray_actors", **told}, rawray.workloads(calls))
 
 
 if __name__ == "__main__":

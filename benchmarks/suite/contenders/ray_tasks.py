@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from benchmarks.peers import driving, serving
+from benchmarks.peers import serving
 from benchmarks.suite.contenders import engine, rawray, rays
 
 PAGE = "https://docs.ray.io/en/latest/ray-core/tasks.html"
@@ -26,7 +26,7 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
         waiting = ray.remote(num_cpus=0.001)(sleep)
         await step.remote()
         told = rawray.facts("tasks of Ray's default", PAGE, ray.__version__)
-        workloads = driving.Driver(rawray.Calls(step.remote, waiting.remote, ray.put)).workloads()
+        workloads = rawray.workloads(rawray.Calls(step.remote, waiting.remote, ray.put))
         workloads["llm_fan"] = no_fan
         yield serving.Contender({"system": "ray_tasks", **told}, workloads)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.execution.caching import result_key
+from agentflow.execution.caching import is_makeshift, result_key
 from agentflow.execution.events import ExecutionCreated, ExecutionStarted
 from agentflow.execution.fold import apply
 from agentflow.execution.state import ExecutionState
@@ -207,3 +207,23 @@ def test_key_of_a_step_is_that_of_its_view_in_any_execution() -> None:
         apply(state, ExecutionStarted(at=2.0))
         keys.add(key(PLAN, view(state, PLAN.node("ask"))))
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "makeshift"),
+    [
+        ("router", {"intent": "a", "matched": True, "strategy": "llm"}, False),
+        ("router", {"intent": "a", "fallback": "default", "error": {"type": "CallTimeout"}}, True),
+        ("http", {"status_code": 200, "data": {"error": "no"}}, False),
+        ("http", {"status_code": 404, "success": False}, False),
+        ("http", {"status_code": 429, "success": False}, True),
+        ("http", {"status_code": 503, "success": False}, True),
+        ("llm", {"text": "503", "error": "said the model"}, False),
+        ("db", None, False),
+    ],
+)
+def test_what_was_taken_because_nobody_answered_is_makeshift(
+    kind: str, result: Json, makeshift: bool
+) -> None:
+    node = msgspec.structs.replace(PLAN.node("ask"), type=kind)
+    assert is_makeshift(node, result) == makeshift

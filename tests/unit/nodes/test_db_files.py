@@ -194,6 +194,7 @@ async def test_file_that_breaks_off_leaves_nothing(
         ("date '0044-03-15 BC'", "date"),
         ("time '24:00'", "time"),
         ("ARRAY[[1, 2], [3, 4]]", "int32"),
+        ("ARRAY[['5c0f6f2e-0000-4000-8000-000000000001'::uuid]]", "uuid"),
     ],
 )
 async def test_file_of_columns_says_what_it_cannot_hold(

@@ -417,6 +417,7 @@ async def test_http_reads_every_page(
     ("how", "header", "words"),
     [
         ({"mode": "link"}, '<http://other.example/>; rel="next"', "another host"),
+        ({"mode": "link"}, '<http://[>; rel="next"', "no valid address"),
         ({"mode": "link"}, '<?>; rel="next"', "back to one"),
         ({"mode": "cursor", "cursor_path": "$.same"}, "", "back to one"),
     ],

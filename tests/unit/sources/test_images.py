@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from agentflow.errors import (
 from agentflow.sources.base import BilledError
 from agentflow.sources.credentials import Credentials
 from agentflow.sources.images import MOST_BYTES, ImageReply, ImageRequest, ImageSource
+from agentflow.sources.images_bytes import size_of
 from agentflow.sources.images_gemini import open_images_gemini
 from agentflow.sources.images_openai import open_images_openai
 from tests.fake_provider import Cut, Hang, Raw, Reply, Status
@@ -178,9 +180,11 @@ async def test_too_many_requests_says_how_long_to_wait(side: Side, wire: ImagesW
         Raw(b'{"data": "none"}', content_type="application/json"),
         Raw(b'{"data": [{}, 3]}', content_type="application/json"),
         Raw(b"[]", content_type="application/json"),
+        Raw(b"[" * 100_000, content_type="application/json"),
+        Raw(b"[" * 100_000, 500, content_type="application/json"),
         Cut(),
     ],
-    ids=["html", "nothing", "no list", "no pictures", "no object", "cut"],
+    ids=["html", "nothing", "no list", "no pictures", "no object", "deep", "deep refusal", "cut"],
 )
 async def test_garbage_is_a_provider_that_is_unavailable(
     side: Side, wire: ImagesWire, reply: Reply
@@ -310,6 +314,56 @@ async def test_picture_with_an_address_is_left_there_when_it_is_not_wanted(
     wire.script(Drawn(urls=(url,)))
     reply = await made(await OPENAI.connect(wire, model="dall-e-2"), fetch=False)
     assert (reply.images[0].url, reply.images[0].content, wire.fetches) == (url, None, [])
+
+
+async def test_no_more_pictures_are_taken_than_were_asked_for(wire: ImagesWire) -> None:
+    url = wire.serve("/files/1", picture())
+    wire.script(Drawn(urls=(url,) * 50), Drawn((png(),) * 3))
+    for _ in range(2):
+        assert len((await made(await OPENAI.connect(wire, model="sdxl"))).images) == 1
+    assert len(wire.fetches) == 1
+
+
+async def test_pictures_are_given_up_where_one_cannot_be_had(wire: ImagesWire) -> None:
+    there = wire.serve("/files/1", Hang())
+    wire.script(Drawn(urls=(there, "http://169.254.169.254/latest/meta-data")))
+    before = asyncio.all_tasks()
+    source = await OPENAI.connect(wire, model="dall-e-2")
+    with pytest.raises(BilledError) as caught:
+        await source.generate(ImageRequest(prompt="a fox", n=2))
+    assert type(caught.value.error) is ProviderRejected
+    assert asyncio.all_tasks() == before
+    await source.close()
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "//x/y", ""])
+async def test_address_that_nobody_could_fetch_is_no_result(wire: ImagesWire, url: str) -> None:
+    wire.script(Drawn(urls=(url,)))
+    error = await failed(await OPENAI.connect(wire, model="sdxl"), fetch=False)
+    assert type(error) is ProviderRejected
+
+
+async def test_other_steps_go_on_while_pictures_are_read(wire: ImagesWire) -> None:
+    large = png()[:33] + bytes(8 * 2**20)
+    item = b'{"b64_json": "' + base64.b64encode(large) + b'"}'
+    body = b'{"created": 1, "data": [' + b", ".join([item] * 6) + b"]}"
+    wire.script(Raw(body, content_type="application/json"))
+    source = await OPENAI.connect(wire)
+    drawing = asyncio.ensure_future(made(source, n=6))
+    longest, last = 0.0, time.thread_time()
+    while not drawing.done():
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, last = max(longest, now - last), now
+    assert [len(image.content or b"") for image in drawing.result().images] == [len(large)] * 6
+    assert longest < 0.25
+
+
+def test_jpeg_without_an_end_of_its_head_is_told_quickly() -> None:
+    began = time.thread_time()
+    for filling in (b"\xff", b"\xff\xd0", b"\xff\xe0\0\2"):
+        assert size_of(b"\xff\xd8" + filling * (MOST_BYTES // len(filling))) is None
+    assert time.thread_time() - began < 1.0
 
 
 async def test_picture_that_is_its_address_is_read(wire: ImagesWire) -> None:

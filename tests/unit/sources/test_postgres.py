@@ -76,6 +76,9 @@ VALUES = [
     ("'10.0.0.1/32'::inet", "10.0.0.1"),
     ("int4range(1, 10)", {"lower": 1, "upper": 10, "bounds": "[)"}),
     ("B'1010'", "1010"),
+    ("'r'::\"char\"", "cg=="),
+    ("ARRAY['r'::\"char\"]", ["cg=="]),
+    ("'caf\u00e9'::name", "caf\u00e9"),
     ("ROW(1, 'a')", None),
     ("'caf\u00e9 \U0001f600'::text", "caf\u00e9 \U0001f600"),
 ]
@@ -97,6 +100,7 @@ BOUND = [
     ("5c0f6f2e-0000-4000-8000-000000000001", "uuid"), ("AP8=", "bytea"), ({"a": ["x"]}, "jsonb"),
     ("text", "jsonb"), ([1, None, 3], "int[]"), (["1.5"], "numeric[]"), (["a", 'b"c'], "text[]"),
     (None, "int"), ({"a": 1}, "text"), (7, "text"), ("P1D", "interval"), ("10.0.0.1", "inet"),
+    ("cg==", '"char"'),
 ]  # fmt: skip
 
 

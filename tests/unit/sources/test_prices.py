@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -61,6 +62,13 @@ def test_foreign_text_is_masked_and_cut() -> None:
     text = "key my-secret-1 and sk-abcdefghijk\nBearer abcdef123 " + "x" * 500
     shown = masked(text, ("my-secret-1",))
     assert shown.startswith("key *** and *** *** xxx") and len(shown) == 300
+
+
+def test_long_foreign_text_is_cut_quickly() -> None:
+    text = "word " * 4_000_000 + "my-secret-1"
+    began = time.thread_time()
+    assert len(masked(text, ("my-secret-1",))) == 300
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

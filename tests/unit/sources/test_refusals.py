@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentflow.errors import CallTimeout, ConnectionFailed, ProviderUnavailable, StepError
-from agentflow.sources.refusals import lost_connection
+from agentflow.sources.refusals import lost_connection, retry_after
 
 HERE = ConnectionFailed("No connection to 'h'", after=3.0)
 
@@ -33,3 +33,10 @@ def test_lost_connection_is_what_the_way_out_says(
     error = lost_connection("Model 'm'", wrapped(cause))
     assert type(error) is expected
     assert error.uncounted == (expected is ConnectionFailed)
+
+
+@pytest.mark.parametrize(
+    "wish", ["Mon, 01 Jan 99999 00:00:00 GMT", f"Mon, 01 Jan 2026 {'9' * 400}:00:00 GMT", "soon"]
+)
+def test_pause_until_a_day_that_is_none_is_no_wish(wish: str) -> None:
+    assert retry_after({"retry-after": wish}) is None

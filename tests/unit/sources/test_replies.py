@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -143,6 +145,14 @@ async def test_a_stale_reply_is_confirmed_and_not_sent_again(provider, open_serv
     assert (await source.request(get())).cached
 
 
+async def test_a_mark_that_cannot_be_sent_back_is_not_sent(provider, open_service):
+    provider.default = says("whole", ETag='"\xe9"', Cache_Control="no-cache")
+    source = await open_service()
+    for _ in range(2):
+        assert (await source.request(get())).body == b"whole"
+    assert "if-none-match" not in provider.last.headers
+
+
 async def test_a_stale_reply_that_has_changed_is_replaced(provider, open_service, clock):
     versions = iter(("one", "two"))
     modified = "Wed, 01 Jan 2020 00:00:00 GMT"
@@ -201,6 +211,14 @@ async def test_every_address_and_method_has_a_reply_of_its_own(provider, open_se
     head = ApiRequest(method="HEAD", url="/x")
     assert not (await source.request(head)).cached
     assert (await source.request(head)).cached
+
+
+async def test_a_question_in_a_body_is_always_asked(provider, open_service):
+    provider.default = FRESH
+    source = await open_service()
+    for body in (b"a", b"b", b"b", b""):
+        request = ApiRequest(method="GET", url="/x", body=body)
+        assert not (await source.request(request)).cached
 
 
 async def test_nobody_gets_what_was_told_to_other_credentials(provider, open_service, held):
@@ -269,6 +287,14 @@ async def test_a_change_makes_what_was_kept_out_of_date(
     assert not (await source.request(get())).cached
 
 
+@pytest.mark.parametrize("place", ["http://[", "//]x", "http://a:b/", "http://elsewhere.example/x"])
+async def test_a_change_is_done_whatever_place_it_names(provider, open_service, place):
+    provider.default = says("done", 201, Location=place)
+    source = await open_service()
+    reply = await source.request(ApiRequest(method="POST", url="/x"))
+    assert (reply.status, reply.headers["location"]) == (201, place)
+
+
 async def test_a_refused_change_leaves_what_was_kept(provider, open_service):
     provider.default = FRESH
     source = await open_service()
@@ -332,6 +358,48 @@ async def test_many_at_once_are_answered(provider, open_service):
     source = await open_service()
     told = await asyncio.gather(*(source.request(get(f"/{n % 3}")) for n in range(30)))
     assert {reply.body for reply in told} == {b"fresh"}
+
+
+@pytest.mark.parametrize("told", [
+    "a" * 64_000 + ";", "a" + " " * 64_000 + ";", " " * 64_000 + ";", '"' * 64_001, 'a="' * 21_000,
+], ids=["word", "spaces after", "spaces", "quotes", "openings"])  # fmt: skip
+def test_what_a_service_says_is_read_quickly(told: str) -> None:
+    began = time.thread_time()
+    freshness.directives({"cache-control": told})
+    assert time.thread_time() - began < 1.0
+
+
+@pytest.mark.parametrize("told", [
+    "no-store; max-age=60", "max-age=60; no-store", 'x="y, no-store, max-age=60',
+    'private="a, b", no-store, max-age=60', "NO-STORE ,max-age = 60",
+])  # fmt: skip
+def test_what_is_forbidden_is_understood_however_it_is_written(told: str) -> None:
+    assert not freshness.may_be_kept(200, {"cache-control": told}, {})
+
+
+def test_many_headers_take_up_the_memory_that_they_need() -> None:
+    replies = Replies()
+    shelf, asked = replies.shelf(), Asked.of("GET", "http://a.example/", {}, ())
+    assert asked is not None
+    headers = {f"x{number}": "" for number in range(10_000)} | {"cache-control": "max-age=60"}
+    shelf.take(asked, ApiReply(status=200, headers=headers, body=b"", url="", where=""), 0.0)
+    held = sum(sys.getsizeof(name) + sys.getsizeof(value) for name, value in headers.items())
+    assert replies.size >= held + sys.getsizeof(headers)
+
+
+def test_a_change_takes_no_longer_where_much_is_kept() -> None:
+    replies = Replies()
+    shelf, changed = replies.shelf(), replies.shelf()
+    reply = ApiReply(status=200, headers={"etag": "x"}, body=b"", url="", where="")
+    for number in range(20_000):
+        asked = Asked.of("GET", f"http://a.example/{number}", {}, ())
+        assert asked is not None
+        shelf.take(asked, reply, 0.0)
+    began = time.thread_time()
+    for _ in range(1_000):
+        changed.changed("http://a.example/1", reply)
+    assert time.thread_time() - began < 0.5
+    assert len(replies.places(1)) == 20_000
 
 
 @given(st.dictionaries(

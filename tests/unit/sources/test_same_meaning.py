@@ -251,6 +251,8 @@ GARBAGE = [
     b'event: message_start\ndata: {"type": "message_start", "message": 3}\n\n',
     b"event: message_start\ndata: [1]\n\n",
     b'data: {"candidates": [3]}\n\n',
+    b"[" * 100_000,
+    b"data: " + b"[" * 100_000 + b"\n\n",
 ]
 
 
