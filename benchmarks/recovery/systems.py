@@ -168,9 +168,10 @@ class OnRay:
 
         from agentflow.distributed.pools import NAMESPACE
 
-        worker = ray.get_actor("af/io/127.0.0.1", namespace=NAMESPACE)
         while True:
-            with contextlib.suppress(ray.exceptions.ActorUnavailableError):
+            # The actor is there a moment after its coordinator, and away while it is restarted.
+            with contextlib.suppress(ValueError, ray.exceptions.ActorUnavailableError):
+                worker = ray.get_actor("af/io/127.0.0.1", namespace=NAMESPACE)
                 return int((await worker.describe.remote())["pid"])
             await asyncio.sleep(0.1)
 
@@ -231,8 +232,9 @@ class TwoNodes(OnRay):
         return False
 
     async def _clear(self) -> None:
-        if self._second is not None:
-            await self._second.communicate()
+        if self._second is not None and self._second.stdin is not None:
+            self._second.stdin.close()
+            await self._second.wait()
 
 
 class Pair:
