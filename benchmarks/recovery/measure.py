@@ -55,7 +55,12 @@ async def _after(half: Half, wire: Wire, kind: str, row: asyncpg.Record, at: flo
     key, epoch = row["execution_id"], row["owner_epoch"]
     if kind in ("worker", "node"):
         call = wire.next(row["tag"], at + 0.005)
-        return None if call is None else {"progress": call - at, "next call": call - at}
+        if call is None:  # or there is none to come: its last one was under way elsewhere
+            running = await half.connection.fetchval(
+                "SELECT status = 'running' FROM executions WHERE execution_id = $1", key
+            )
+            return None if running else {}
+        return {"progress": call - at, "next call": call - at}
     now = await half.connection.fetchrow(
         "SELECT status, extract(epoch FROM owned_at)::float8 AS claimed, (SELECT"
         " extract(epoch FROM min(j.at))::float8 FROM journal j WHERE j.execution_id = $1"
