@@ -6,6 +6,7 @@ import asyncio
 import binascii
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -310,7 +311,7 @@ class Making:
         return BilledError(error, self.so_far(config, priced_at)) if self.answered else error
 
 
-class Painting:
+class Painting(ABC):
     """Calls for pictures over the connection of a provider's models, which it is mixed with: address,
     credentials and the meaning of errors are the same for texts and pictures."""
 
@@ -345,9 +346,9 @@ class Painting:
             failed = error
         raise making.billed(failed, self._config, priced_at) from None
 
+    @abstractmethod
     async def _make(self, making: Making, wished: Wish, headers: dict[str, Json]) -> None:
         """Call, and read the answer. Raises StepError and what the SDK raises."""
-        raise NotImplementedError
 
     def _headers(self, request: Any, chosen: Any) -> tuple[dict[str, Json], tuple[str, ...]]:
         """The headers of a call, and the secret values among them. Raises MissingCredential."""
