@@ -34,10 +34,12 @@ async def campaign(
     users: int = USERS,
     nodes: int = 2,
     gap_s: float = 2.5,
+    least: int = 0,
     keep: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Faults of these kinds (all of them) at random. ``keep``: where ledger, notes and logs are left."""
+    """Faults of these kinds (all of them) at random, once the system is at work; see ``Faults.run`` for
+    ``least``. ``keep``: where ledger, notes and logs are left."""
     world = World(build, seed, nodes)
     try:
         await world.open()
@@ -46,7 +48,8 @@ async def campaign(
         record = world.folder / "faults.jsonl"
         faults = Faults(world, client, record, random.Random(seed), KINDS, say)
         telling = asyncio.create_task(_tell(client, faults.done, say))
-        await faults.run(time.monotonic() + minutes * 60, kinds, gap_s)
+        await asyncio.wait_for(client.busy.wait(), HEAL_S)
+        await faults.run(time.monotonic() + minutes * 60, kinds, gap_s, least)
         await world.whole()
         say("no more faults; waiting until everything has ended")
         await client.settle(HEAL_S)

@@ -27,6 +27,8 @@ Json = Any
 OPEN = "status IN ('pending', 'running', 'waiting')"
 BACK_S = 60.0
 """How long what was killed may take to come back before the next fault."""
+MORE_S = 90.0
+"""How much longer than asked faults may come until enough kinds have hit."""
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -77,14 +79,24 @@ class Faults:
         self.seconds: float | None = None
         self._kinds = {kind.name: kind for kind in kinds}
 
-    async def run(self, until: float, kinds: tuple[str, ...] = (), gap_s: float = 2.5) -> None:
-        """Faults at random until that (monotonic) moment; every kind once first, in random order."""
+    @property
+    def hit(self) -> set[str]:
+        """The kinds that hit something so far."""
+        return {fault.kind for fault in self.done if fault.hit}
+
+    async def run(
+        self, until: float, kinds: tuple[str, ...] = (), gap_s: float = 2.5, least: int = 0
+    ) -> None:
+        """Faults at random until that (monotonic) moment; every kind once first, in random order. While
+        fewer than ``least`` kinds have hit it goes on with those that have not, ``MORE_S`` longer at most.
+        """
         names = list(kinds or self._kinds)
         first = self.chance.sample(names, len(names))
-        lasting: asyncio.Task[None] | None = None
-        while time.monotonic() < until:
-            weights = [self._kinds[name].weight for name in names]
-            name = first.pop() if first else self.chance.choices(names, weights)[0]
+        lasting: asyncio.Task[Fault] | None = None
+        while (now := time.monotonic()) < until or (len(self.hit) < least and now < until + MORE_S):
+            wanted = names if now < until else [name for name in names if name not in self.hit]
+            weights = [self._kinds[name].weight for name in wanted]
+            name = first.pop() if first else self.chance.choices(wanted, weights)[0]
             kind = self._kinds[name]
             if lasting is not None and (lasting.done() or kind.alone):
                 await lasting

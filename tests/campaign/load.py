@@ -92,6 +92,8 @@ class Client:
 
     def __init__(self, address: Any, provider: str, notes: Path, seed: int, users: int) -> None:
         self.open_requests = 0
+        self.busy = asyncio.Event()
+        """Set once an execution has ended: workers are there, and what comes now meets work."""
         self._address = address
         self._documents = documents(provider)
         self._notes = Notes(notes)
@@ -204,6 +206,7 @@ class Client:
                 await self._ask("POST", f"/api/v1/executions/{execution}/release", {})
                 self._notes.note(execution, released=released)
             if record["status"] in OVER:
+                self.busy.set()
                 self._notes.note(
                     execution,
                     seen=time.time(),
