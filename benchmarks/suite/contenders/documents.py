@@ -16,7 +16,8 @@ from benchmarks.peers.driving import Gate
 from benchmarks.suite.contenders.bodies import CARRIED
 
 Json = Any
-SOURCE = {"id": "m", "kind": "llm", "config": {"provider": "local", "model": "smollm2"}}
+SOURCE = {"id": "m", "kind": "llm", "config": {"provider": "openai", "model": "gpt-4o-mini"}}
+"""A hosted model, whose steps share a worker: those of a local one would have a core each."""
 
 
 def step(name: str, prompt: str = "nothing", **options: Json) -> Json:
