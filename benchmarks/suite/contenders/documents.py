@@ -16,7 +16,11 @@ from benchmarks.peers.driving import Gate
 from benchmarks.suite.contenders.bodies import CARRIED
 
 Json = Any
-SOURCE = {"id": "m", "kind": "llm", "config": {"provider": "openai", "model": "gpt-4o-mini"}}
+SOURCE = {
+    "id": "m",
+    "kind": "llm",
+    "config": {"provider": "openai", "model": "gpt-4o-mini", "api_key_env": "OPENAI_API_KEY"},
+}
 """A hosted model, whose steps share a worker: those of a local one would have a core each."""
 
 
