@@ -1,14 +1,14 @@
 """Group commit: what gathers while a transaction is under way leaves with the next one.
 
-Two lanes, each with at most one transaction in flight; an execution is bound to one lane, so its order
-is kept. An idle lane commits at once.
+One transaction at a time, so that as much as possible gathers for the next one; an idle writer commits at
+once. Should one last longer than ``PATIENCE_S``, others leave beside it, without the executions that are in
+it: so the order of each is kept, and none is held up by what another one waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _as_json = msgspec.json.Encoder().encode
 
-LANES = 2
+PATIENCE_S = 0.01
 MAX_EVENTS = 200
 MAX_BYTES = 8_000_000
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -46,56 +46,104 @@ class Writer:
         self._journal = journal
         self._on_committed = on_committed
         self._regain = regain
-        self._queues: list[deque[Entry]] = [deque() for _ in range(LANES)]
-        self._wake = [asyncio.Event() for _ in range(LANES)]
-        self._idle = [asyncio.Event() for _ in range(LANES)]
+        self._queue: deque[Entry] = deque()
+        self._flying: set[str] = set()
+        self._wake = (asyncio.Event(), asyncio.Event())
+        self._idle = asyncio.Event()
+        self._late = False
         self._tasks: list[asyncio.Task[None]] = []
         self.available = True
         """False while the database is away."""
 
     def start(self) -> None:
-        for idle in self._idle:
-            idle.set()
-        self._tasks = [asyncio.create_task(self._lane(index)) for index in range(LANES)]
+        self._idle.set()
+        self._tasks = [asyncio.create_task(self._lane()), asyncio.create_task(self._side_lane())]
 
     def put(self, append: Append, settle: Settle) -> None:
         """Queue an append; ``settle`` is called when it is durable, or never will be."""
-        lane = _lane_of(append.execution_id)
-        self._queues[lane].append((append, settle))
-        self._idle[lane].clear()
-        self._wake[lane].set()
+        self._queue.append((append, settle))
+        self._idle.clear()
+        self._wake[0].set()
+        if self._late:
+            self._wake[1].set()
 
     async def flush(self) -> None:
         """Wait until everything queued is settled."""
-        await asyncio.gather(*(idle.wait() for idle in self._idle))
+        await self._idle.wait()
 
     async def close(self) -> None:
         """Stop; what is still queued is settled as fenced out."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for queue in self._queues:
-            waiting = list(queue)
-            queue.clear()
-            _settle(waiting, FencedOut("The coordinator has stopped"))
+        waiting = list(self._queue)
+        self._queue.clear()
+        _settle(waiting, FencedOut("The coordinator has stopped"))
 
-    async def _lane(self, lane: int) -> None:
-        queue, wake, idle = self._queues[lane], self._wake[lane], self._idle[lane]
+    async def _lane(self) -> None:
+        loop, (wake, beside) = asyncio.get_running_loop(), self._wake
+
+        def late() -> None:
+            self._late = True
+            beside.set()
+
         while True:
             await wake.wait()
             wake.clear()
-            while queue:
-                batch = _take(queue)
-                first = batch[0][0].execution_id
+            while batch := self._take():
+                timer = loop.call_later(PATIENCE_S, late)
                 try:
-                    refused = await self._commit(batch)
-                except asyncio.CancelledError:
-                    _settle(batch, FencedOut("The coordinator has stopped"))
-                    raise
-                if refused is not None:
-                    self._refuse_rest([], first, refused)
-                _survive(self._on_committed)
-            idle.set()
+                    await self._carry(batch)
+                finally:
+                    timer.cancel()
+                    self._late = False
+
+    async def _side_lane(self) -> None:
+        """What leaves while a transaction of the other lane lasts long."""
+        while True:
+            await self._wake[1].wait()
+            self._wake[1].clear()
+            while self._late and (batch := self._take()):
+                await self._carry(batch)
+                self._wake[0].set()  # what this one kept from leaving may leave
+
+    async def _carry(self, batch: list[Entry]) -> None:
+        """One transaction, to its end."""
+        first = batch[0][0].execution_id
+        flying = {append.execution_id for append, _ in batch}
+        self._flying |= flying
+        try:
+            refused = await self._commit(batch)
+        except asyncio.CancelledError:
+            _settle(batch, FencedOut("The coordinator has stopped"))
+            raise
+        finally:
+            self._flying -= flying
+        if refused is not None:
+            self._refuse_rest([], first, refused)
+        _survive(self._on_committed)
+        if not (self._queue or self._flying):
+            self._idle.set()
+
+    def _take(self) -> list[Entry]:
+        """The next transaction: at most MAX_EVENTS events and MAX_BYTES where there are several appends,
+        none of an execution that another one is in flight for."""
+        batch: list[Entry] = []
+        passed: list[Entry] = []
+        events, room = 0, MAX_BYTES
+        while self._queue:
+            append = self._queue[0][0]
+            if append.execution_id in self._flying:
+                passed.append(self._queue.popleft())
+                continue
+            events += len(append.events)
+            if batch or len(self._queue) > 1:
+                room -= _weight(append)
+            if batch and (events > MAX_EVENTS or room < 0):
+                break
+            batch.append(self._queue.popleft())
+        self._queue.extendleft(reversed(passed))
+        return batch
 
     async def _commit(
         self, batch: list[Entry], may_regain: bool = True, again: bool = False
@@ -140,7 +188,7 @@ class Writer:
             error, Conflict
         ):  # the id is another's: what stands behind it is not of this one
             return
-        for waiting in (batch, self._queues[_lane_of(execution_id)]):
+        for waiting in (batch, self._queue):
             rest = [entry for entry in waiting if entry[0].execution_id == execution_id]
             for entry in rest:
                 waiting.remove(entry)
@@ -194,10 +242,6 @@ class Writer:
                 await asyncio.sleep(BACKOFF_S[-1])
 
 
-def _lane_of(execution_id: str) -> int:
-    return zlib.crc32(execution_id.encode()) % LANES
-
-
 def _settle(batch: list[Entry], error: AgentFlowError | None) -> None:
     """Tell everybody in the batch, once."""
     while batch:
@@ -208,23 +252,8 @@ def _settle(batch: list[Entry], error: AgentFlowError | None) -> None:
 def _survive(call: Callable[[], None]) -> None:
     try:
         call()
-    except Exception:  # the lane carries every other execution too
+    except Exception:  # the writer carries every other execution too
         log.exception("turn_failed")
-
-
-def _take(queue: deque[Entry]) -> list[Entry]:
-    """The next transaction: at least one append; at most MAX_EVENTS events and MAX_BYTES where there
-    are several."""
-    batch = [queue.popleft()]
-    events = len(batch[0][0].events)
-    room = MAX_BYTES - _weight(batch[0][0]) if queue else 0
-    while queue and events + len(queue[0][0].events) <= MAX_EVENTS:
-        room -= _weight(queue[0][0])
-        if room < 0:
-            break
-        batch.append(queue.popleft())
-        events += len(batch[-1][0].events)
-    return batch
 
 
 def _weight(append: Append) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -71,45 +71,47 @@ class PostgresJournal:
             uses = await self._sealer.seal(*rows.values(batch)) if rows.large else NOTHING
             if kept := list(kept_blobs(batch)):
                 uses = uses.and_(await self._sealer.hold(kept))
-            if uses or any(map(_has_more_than_events, batch)):
-                async with self._pool.acquire() as connection, connection.transaction():
-                    await self._append_all(connection, batch, rows)
-                    await self._sealer.name(connection, uses)
-            else:
-                async with self._pool.acquire() as connection:
-                    await self._append_events(connection, batch, rows)
+            async with self._pool.acquire() as connection:
+                if uses or any(map(_has_more_than_rows, batch)):
+                    async with connection.transaction():
+                        await self._write(connection, batch, rows)
+                        await self._write_more(connection, batch, rows)
+                        await self._sealer.name(connection, uses)
+                else:
+                    await self._write(connection, batch, rows)
 
-    async def _append_all(
-        self, connection: Connection, batch: Sequence[Append], rows: Rows
-    ) -> None:
-        if rows.accepted[0]:
-            await connection.execute(sql.ACCEPT, self._me, self.epoch, *rows.accepted)
-        await self._append_events(connection, batch, rows)
-        started = [
-            (append, at) for append in batch if not append.accept and (at := started_at(append))
-        ]
-        if started:
-            ids = [execution_uuid(append.execution_id) for append, _ in started]
-            await connection.execute(sql.STARTED, ids, [at for _, at in started])
-        answered = [command for append in batch for command in append.commands]
-        if answered:
-            await connection.fetchval(sql.ANSWERED, answered, len(answered))
-        await write_waits(connection, batch, rows.waits)
-        if rows.over[0]:
-            await connection.execute(sql.OVER, *rows.over, *rows.steps)
-        late = late_rows(batch)
-        if late:
-            await connection.execute(sql.LATE, *columns(late, 3))
-
-    async def _append_events(
-        self, connection: Connection, batch: Sequence[Append], rows: Rows
-    ) -> None:
-        keys, sent = set(rows.events[0]), len(rows.events[0])
+    async def _write(self, connection: Connection, batch: Sequence[Append], rows: Rows) -> None:
+        """Events, what is accepted and what ends with them: one statement."""
+        keys, sent = list(set(rows.events[0]) - set(rows.accepted[3])), len(rows.events[0])
+        statement, more = sql.APPEND, cast(tuple[object, ...], ())
+        if rows.accepted[0] or rows.over[0]:
+            statement = sql.APPEND_WITH_ROWS
+            more = (*rows.accepted, *rows.over, *rows.steps, _answered(batch))
         row = await connection.fetchrow(
-            sql.APPEND, self._me, self.epoch, list(keys), *rows.events, sent
+            statement, self._me, self.epoch, keys, *rows.events, sent, *more
         )
         if row and row["struck"]:
             await self._clear_strikes(connection, batch, row["struck"])
+
+    async def _write_more(
+        self, connection: Connection, batch: Sequence[Append], rows: Rows
+    ) -> None:
+        """What goes with the events, in the same transaction."""
+        inserted = set(rows.accepted[3]) | set(rows.over[0])
+        started = [
+            (key, at)
+            for append in batch
+            if (at := started_at(append))
+            and (key := execution_uuid(append.execution_id)) not in inserted
+        ]
+        if started:
+            await connection.execute(sql.STARTED, *columns(started, 2))
+        if answered := _answered(batch):
+            await connection.fetchval(sql.ANSWERED, answered, len(answered))
+        await write_waits(connection, batch, rows.waits)
+        late = late_rows(batch)
+        if late:
+            await connection.execute(sql.LATE, *columns(late, 3))
 
     async def _clear_strikes(
         self, connection: Connection, batch: Sequence[Append], struck: Sequence[UUID]
@@ -268,7 +270,13 @@ def _clash(error: asyncpg.UniqueViolationError) -> StoreError | Conflict:
 _WITH_MORE = (ExecutionStarted, ExecutionResumed, ExecutionWaiting, StepWaiting, StepLate)
 
 
-def _has_more_than_events(append: Append) -> bool:
-    if append.accept or append.outcome or append.commands or append.closes:
+def _has_more_than_rows(append: Append) -> bool:
+    """Whether it takes more than one statement."""
+    if append.commands or append.closes:
         return True
-    return any(isinstance(event, _WITH_MORE) for event in append.events)
+    with_more = _WITH_MORE if append.accept is None else _WITH_MORE[1:]
+    return any(isinstance(event, with_more) for event in append.events)
+
+
+def _answered(batch: Sequence[Append]) -> list[int]:
+    return [command for append in batch for command in append.commands]

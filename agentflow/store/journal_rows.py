@@ -91,7 +91,7 @@ def kept_blobs(batch: Sequence[Append]) -> Iterator[tuple[Owner, Blob]]:
             yield from ((owner, blob) for blobs in named for blob in blobs)
 
 
-def columns(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
+def columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
     """Rows as columns, also where there are none."""
     return [[row[index] for row in rows] for index in range(width)]
 

@@ -33,40 +33,83 @@ UPDATE executions SET owner_epoch = $2, updated_at = clock_timestamp()
  WHERE owner = $1 AND owner_epoch >= $3 AND owner_epoch <= $4
    AND status IN ('pending', 'running', 'waiting')"""
 
-ACCEPT = """
-WITH spec AS (
-    INSERT INTO specs (tenant_id, content_hash, spec)
-    SELECT DISTINCT ON (t, h) t, h, s FROM unnest($3::uuid[], $4::text[], $5::bytea[]) AS r(t, h, s)
-     ORDER BY t, h ON CONFLICT DO NOTHING)
-INSERT INTO executions (owner, owner_epoch, owned_at, execution_id, tenant_id, content_hash,
-    workflow_name, priority, initial_state, metadata, trace_id, status, created_at, started_at,
-    retention_days)
-SELECT $1, $2, clock_timestamp(), r.id, r.tenant, r.hash, r.name, r.priority, r.state, r.metadata,
-       r.trace, CASE WHEN r.started IS NULL THEN 'pending' ELSE 'running' END,
-       to_timestamp(r.created), to_timestamp(r.started), r.days
-  FROM unnest($6::uuid[], $3::uuid[], $4::text[], $7::text[], $8::smallint[], $9::bytea[],
-              $10::bytea[], $11::text[], $12::float8[], $13::float8[], $14::int[])
-       AS r(id, tenant, hash, name, priority, state, metadata, trace, created, started, days)
- ORDER BY r.id"""
-
-APPEND = f"""
-WITH {LEASE},
+# Executions that are ours, locked in order; nothing is written of the others.
+_OWNED = f"""{LEASE},
 owned AS MATERIALIZED (
     SELECT e.execution_id, e.tenant_id, e.strikes FROM executions e, lease
      WHERE e.execution_id = ANY($3::uuid[]) AND e.owner = $1 AND e.owner_epoch = $2
-     ORDER BY e.execution_id FOR NO KEY UPDATE OF e),
-written AS (
+     ORDER BY e.execution_id FOR NO KEY UPDATE OF e)"""
+
+_WRITTEN = """written AS (
     INSERT INTO journal (execution_id, seq, tenant_id, epoch, kind, step, attempt, generation,
                          payload, at)
-    SELECT r.id, r.seq, owned.tenant_id, $2, r.kind, r.step, r.attempt, r.generation, r.payload,
+    SELECT r.id, r.seq, mine.tenant_id, $2, r.kind, r.step, r.attempt, r.generation, r.payload,
            to_timestamp(r.at)
       FROM unnest($4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::int[],
                   $10::bytea[], $11::float8[])
            AS r(id, seq, kind, step, attempt, generation, payload, at)
-      JOIN owned ON owned.execution_id = r.id
-    RETURNING 1)
-SELECT agentflow_fence((SELECT count(*) FROM written), $12),
+      JOIN mine ON mine.execution_id = r.id
+    RETURNING 1)"""
+
+_FENCED = """agentflow_fence((SELECT count(*) FROM written), $12),
        (SELECT array_agg(execution_id) FROM owned WHERE strikes > 0) AS struck"""
+
+APPEND = f"""
+WITH {_OWNED},
+mine AS (SELECT execution_id, tenant_id FROM owned),
+{_WRITTEN}
+SELECT {_FENCED}"""
+
+# One statement, so one round trip: what one part of it writes no other part sees, so an execution that is
+# accepted and over at once is inserted with its end.
+APPEND_WITH_ROWS = f"""
+WITH spec AS (
+    INSERT INTO specs (tenant_id, content_hash, spec)
+    SELECT DISTINCT ON (t, h) t, h, s FROM unnest($13::uuid[], $14::text[], $15::bytea[]) AS r(t, h, s)
+     ORDER BY t, h ON CONFLICT DO NOTHING RETURNING 1),
+{_OWNED},
+over AS MATERIALIZED (
+    SELECT * FROM unnest($25::uuid[], $26::text[], $27::bytea[], $28::bytea[], $29::bytea[],
+                         $30::bigint[], $31::float8[], $32::float8[], $33::int[], $34::float8[])
+        AS r(id, status, final_state, output, error, tokens, cost, seconds, nodes, ended)),
+accepted AS (
+    INSERT INTO executions (owner, owner_epoch, owned_at, execution_id, tenant_id, content_hash,
+        workflow_name, priority, initial_state, metadata, trace_id, status, created_at, started_at,
+        retention_days, final_state, output, error, tokens_used, cost, execution_time, nodes_executed,
+        completed_at, ended_at)
+    SELECT $1, $2, clock_timestamp(), r.id, r.tenant, r.hash, r.name, r.priority, r.state, r.metadata,
+           r.trace,
+           coalesce(o.status, CASE WHEN r.started IS NULL THEN 'pending' ELSE 'running' END),
+           to_timestamp(r.created), to_timestamp(r.started), r.days, o.final_state, o.output, o.error,
+           coalesce(o.tokens, 0), coalesce(o.cost, 0), coalesce(o.seconds, 0), coalesce(o.nodes, 0),
+           to_timestamp(o.ended), CASE WHEN o.id IS NOT NULL THEN clock_timestamp() END
+      FROM lease, unnest($16::uuid[], $13::uuid[], $14::text[], $17::text[], $18::smallint[],
+                         $19::bytea[], $20::bytea[], $21::text[], $22::float8[], $23::float8[],
+                         $24::int[])
+                  AS r(id, tenant, hash, name, priority, state, metadata, trace, created, started, days)
+           LEFT JOIN over o ON o.id = r.id
+     WHERE (SELECT count(*) FROM spec) >= 0
+     ORDER BY r.id RETURNING execution_id, tenant_id),
+mine AS (
+    SELECT execution_id, tenant_id FROM owned UNION ALL SELECT execution_id, tenant_id FROM accepted),
+{_WRITTEN},
+closed AS (
+    UPDATE executions SET status = r.status, final_state = r.final_state, output = r.output,
+           error = r.error, tokens_used = r.tokens, cost = r.cost, execution_time = r.seconds,
+           nodes_executed = r.nodes, completed_at = to_timestamp(r.ended),
+           ended_at = clock_timestamp(), updated_at = clock_timestamp()
+      FROM over r JOIN owned o ON o.execution_id = r.id WHERE executions.execution_id = r.id),
+void AS (
+    DELETE FROM commands WHERE execution_id = ANY($25::uuid[]) AND NOT id = ANY($43::bigint[])),
+projected AS (
+    INSERT INTO steps (execution_id, tenant_id, position, step, generation, node_id, status, details)
+    SELECT * FROM unnest($35::uuid[], $36::uuid[], $37::int[], $38::text[], $39::int[], $40::text[],
+                         $41::text[], $42::bytea[])
+    ON CONFLICT (execution_id, step, generation) DO UPDATE
+       SET position = excluded.position, status = excluded.status, details = excluded.details)
+SELECT {_FENCED},
+       (SELECT count(pg_notify('agentflow_outcomes', 'exec_' || replace(id::text, '-', '')))
+          FROM over) AS told"""
 
 CLEAR_STRIKES = """
 UPDATE executions SET strikes = 0
@@ -128,26 +171,6 @@ SELECT execution_id, wait_id
 ANSWERED = """
 WITH gone AS (DELETE FROM commands WHERE id = ANY($1::bigint[]) RETURNING 1)
 SELECT agentflow_fence((SELECT count(*) FROM gone), $2)"""
-
-OVER = """
-WITH closed AS (
-    UPDATE executions SET status = r.status, final_state = r.final_state, output = r.output,
-           error = r.error, tokens_used = r.tokens, cost = r.cost, execution_time = r.seconds,
-           nodes_executed = r.nodes, completed_at = to_timestamp(r.ended),
-           ended_at = clock_timestamp(), updated_at = clock_timestamp()
-      FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bigint[],
-                  $7::float8[], $8::float8[], $9::int[], $10::float8[])
-           AS r(id, status, final_state, output, error, tokens, cost, seconds, nodes, ended)
-     WHERE execution_id = r.id),
-void AS (DELETE FROM commands WHERE execution_id = ANY($1::uuid[])),
-projected AS (
-    INSERT INTO steps (execution_id, tenant_id, position, step, generation, node_id, status, details)
-    SELECT * FROM unnest($11::uuid[], $12::uuid[], $13::int[], $14::text[], $15::int[], $16::text[],
-                         $17::text[], $18::bytea[])
-    ON CONFLICT (execution_id, step, generation) DO UPDATE
-       SET position = excluded.position, status = excluded.status, details = excluded.details)
-SELECT pg_notify('agentflow_outcomes', 'exec_' || replace(id::text, '-', ''))
-  FROM unnest($1::uuid[]) AS r(id)"""
 
 LATE = """
 UPDATE executions SET tokens_used = tokens_used + r.tokens, cost = executions.cost + r.cost,

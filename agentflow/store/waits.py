@@ -218,7 +218,9 @@ async def write_waits(
     wakes: dict[UUID, float | None] = {}
     for append in batch:
         waits, key = _waits(append), execution_uuid(append.execution_id)
-        if waits:
+        if append.outcome:
+            wakes.pop(key, None)
+        elif waits:
             wakes[key] = moment(append.wake_at)
         elif waits is False:  # it went on again before it was written that it waits
             wakes.pop(key, None)
