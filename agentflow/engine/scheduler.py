@@ -321,7 +321,7 @@ class Scheduler:
             Recorded(append.first_seq + offset, event) for offset, event in enumerate(append.events)
         ]
         if recorded:
-            owned.stream.publish(recorded)
+            (owned.stream.begin if append.accept else owned.stream.add)(recorded)
             for listener in self._listeners:
                 listener.on_events(owned.state.plan, owned.tenant, owned.id, recorded)
         if append.accept is not None and not owned.state.over and self.owned.get(owned.id) is owned:

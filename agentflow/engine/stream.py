@@ -37,6 +37,7 @@ class Stream:
     LIMIT = 10_000
 
     def __init__(self) -> None:
+        self._beginning: tuple[Recorded, ...] = ()
         self._queues: set[asyncio.Queue[Sequence[StreamItem] | None]] = set()
         self._ended = False
 
@@ -51,7 +52,25 @@ class Stream:
     def unsubscribe(self, queue: asyncio.Queue[Sequence[StreamItem] | None]) -> None:
         self._queues.discard(queue)
 
+    def begin(self, recorded: Sequence[Recorded]) -> None:
+        """Publish the first events of the execution. They are kept until others follow: who submits an
+        execution watches it at once, and need not ask the journal."""
+        self._beginning = tuple(recorded)
+        self.publish(recorded)
+
+    def since(self, after: int) -> list[Recorded] | None:
+        """The events past ``after``, where all there are so far are at hand."""
+        if not self._beginning:
+            return None
+        return [entry for entry in self._beginning if entry.seq > after]
+
+    def add(self, recorded: Sequence[Recorded]) -> None:
+        """Publish events that follow."""
+        self._beginning = ()
+        self.publish(recorded)
+
     def publish(self, items: Sequence[StreamItem]) -> None:
+        """Give these to every watcher of now."""
         for queue in tuple(self._queues):
             if queue.qsize() >= self.LIMIT:
                 self._queues.discard(queue)
@@ -76,14 +95,19 @@ async def follow(
     """Durable events past ``after``, then what the stream brings; it ends with it."""
     queue = stream.subscribe() if stream is not None else None
     try:
-        over = False
-        while past := await journal.read(execution_id, after, PAGE):
+        past: Sequence[Recorded] | None = stream.since(after) if stream is not None else None
+        at_hand = past is not None
+        if past is None:
+            past = await journal.read(execution_id, after, PAGE)
+        while past:
             yield past
             after = past[-1].seq
-            over = isinstance(past[-1].event, TERMINAL_EXECUTION)
-            if len(past) < PAGE:
+            if isinstance(past[-1].event, TERMINAL_EXECUTION):
+                return
+            if at_hand or len(past) < PAGE:
                 break
-        if queue is None or over:
+            past = await journal.read(execution_id, after, PAGE)
+        if queue is None:
             return
         while (items := await queue.get()) is not None:
             fresh = [item for item in items if not isinstance(item, Recorded) or item.seq > after]

@@ -175,17 +175,18 @@ class Performer:
             return node.run_inline(context)
         if is_waiting(node):
             raise NodeFailed(f"Nodes of type {attempt.node.type!r} wait on no worker")
-        limit = asyncio.timeout(None if attempt.timeout_s is None else attempt.timeout_s + SPARE_S)
+        limit = _Limit(attempt.timeout_s)
         try:
-            async with limit:
-                return await node.run(context)
-        except TimeoutError as error:
-            if not limit.expired():
+            return await node.run(context)
+        except asyncio.CancelledError as error:
+            if not limit.passed:
                 raise
             text = (
                 f"Node {attempt.node.id!r} had {attempt.timeout_s:g} s left, and nobody stopped it"
             )
             raise StepTimeout(text) from error
+        finally:
+            limit.lift()
 
     def _context(self, attempt: Attempt, on_text: Callable[[str], None]) -> StepContext:
         sources = {source.id: source for source in attempt.sources}
@@ -215,6 +216,29 @@ class Performer:
         await self._close()
         if self._blobs is not None:
             await self._blobs.close()
+
+
+class _Limit:
+    """Cancels the task it is made in once an attempt is well past its time. For every attempt there is one,
+    so it is no more than a timer."""
+
+    __slots__ = ("_task", "_timer", "passed")
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self.passed = False
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout_s is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(timeout_s + SPARE_S, self._pass)
+
+    def _pass(self) -> None:
+        if self._task is not None:
+            self.passed = self._task.cancel()
+
+    def lift(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def describe(error: StepError) -> ErrorInfo:

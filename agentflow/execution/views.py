@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -99,8 +100,14 @@ def execution_time(state: ExecutionState) -> float:
 
 def timestamp(at: float) -> str:
     """RFC 3339, UTC, milliseconds."""
-    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    seconds, rest = divmod(round(at * 1e6), 1_000_000)
+    return f"{_second(seconds)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(256)
+def _second(at: int) -> str:
+    """Most of what is told in one go happened within a few seconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat().removesuffix("+00:00")
 
 
 def tokens(steps: Iterable[Step]) -> int:
