@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from agentflow.engine.plain import plain
 from agentflow.errors import NodeFailed, SourceNotFound, StepError, StepTimeout
 from agentflow.execution.events import Blob, Cached, ErrorInfo, ModelCall, Worker
 from agentflow.nodes.base import (
@@ -261,22 +261,6 @@ def _as_json(attempt: Attempt, result: StepResult) -> StepResult:
             f"Node {attempt.node.id!r} gave a result that is not JSON: {error}"
         ) from error
     return StepResult(result=value, delta=delta)
-
-
-def plain(value: Json) -> Json:
-    """A copy of a value, made of what JSON knows. Raises ValueError: NaN, dates, text that is not
-    Unicode, values that hold themselves or nest too deeply."""
-    try:
-        copy = msgspec.json.decode(msgspec.json.encode(value))
-        if copy == value:  # what is not JSON differs from what it becomes there
-            return copy
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        pass  # the error of the check that follows says more
-    try:
-        json.dumps(value, allow_nan=False)
-        return msgspec.json.decode(msgspec.json.encode(value))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from error
 
 
 def _worker(began: float, pool: str, host: str) -> Worker:

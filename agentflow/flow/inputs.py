@@ -16,7 +16,7 @@ def as_json(
     given: dict[str, Json] | None, what: str = "initial_state and metadata"
 ) -> dict[str, Json]:
     """What a caller gives, as the journal will give it back. Raises InvalidInput."""
-    from agentflow.engine.workers import plain
+    from agentflow.engine.plain import plain
 
     try:
         kept: dict[str, Json] = plain(given or {})
