@@ -2,9 +2,9 @@
 
 An idle writer commits at once. While a transaction is in flight, what comes gathers: another one leaves
 beside it once ``ENOUGH`` appends have gathered, or the first one has lasted longer than ``PATIENCE_S``, so
-that none is held up by what another one waits for. Of many that gathered before an idle writer half leave at
-first: while the database commits one half the coordinator works on the other. An execution is in one
-transaction at a time, so its order is kept.
+that none is held up by what another one waits for. Where many executions have gathered before an idle
+writer, half of them leave first: while the database commits for one half the coordinator works on the other.
+An execution is in one transaction at a time, so its order is kept.
 """
 
 from __future__ import annotations
@@ -135,19 +135,23 @@ class Writer:
         none of an execution that another one is in flight for."""
         batch: list[Entry] = []
         passed: list[Entry] = []
+        taken: set[str] = set()
         events, room = 0, MAX_BYTES
-        most = len(self._queue) if self._flying else max(ENOUGH, (len(self._queue) + 1) // 2)
-        while self._queue and len(batch) < most:
+        half = len(self._queue) if self._flying else max(ENOUGH, (len(self._queue) + 1) // 2)
+        while self._queue:
             append = self._queue[0][0]
             if append.execution_id in self._flying:
                 passed.append(self._queue.popleft())
                 continue
+            if len(batch) >= half and append.execution_id not in taken:
+                break
             events += len(append.events)
             if batch or len(self._queue) > 1:
                 room -= _weight(append)
             if batch and (events > MAX_EVENTS or room < 0):
                 break
             batch.append(self._queue.popleft())
+            taken.add(append.execution_id)
         self._queue.extendleft(reversed(passed))
         return batch
 

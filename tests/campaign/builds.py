@@ -61,9 +61,9 @@ BROKEN = (
             Change(
                 STATEMENTS,
                 "     WHERE e.execution_id = ANY($3::uuid[]) AND e.owner = $1 AND e.owner_epoch = $2\n"
-                "     ORDER BY e.execution_id FOR NO KEY UPDATE OF e),\nwritten",
+                '     ORDER BY e.execution_id FOR NO KEY UPDATE OF e)"""',
                 "     WHERE e.execution_id = ANY($3::uuid[])\n"
-                "     ORDER BY e.execution_id FOR NO KEY UPDATE OF e),\nwritten",
+                '     ORDER BY e.execution_id FOR NO KEY UPDATE OF e)"""',
             ),
             Change(
                 STATEMENTS,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from agentflow.engine.writer import MAX_EVENTS, Writer
 from agentflow.errors import Conflict, FencedOut, StoreError, StoreUnavailable
 from agentflow.execution.events import Event, ExecutionStarted, StepCompleted
@@ -31,9 +34,14 @@ class Journal:
         self.lapsed: set[str] = set()
         self.taken: set[str] = set()
         self.broken: set[str] = set()
+        self.slow: dict[str, asyncio.Event] = {}
+        self.sent: list[int] = []
+        self.flying: set[str] = set()
 
     async def append(self, batch: Sequence[Append]) -> None:
+        self.sent.append(len(batch))
         await self.gate.wait()
+        await self._last(batch)
         if self.away:
             self.away -= 1
             raise StoreUnavailable()
@@ -52,6 +60,15 @@ class Journal:
         if self.commit_then_vanish:
             self.commit_then_vanish -= 1
             raise StoreUnavailable()
+
+    async def _last(self, batch: Sequence[Append]) -> None:
+        """As long as the slowest execution in it takes; no execution may be in two transactions."""
+        names = {entry.execution_id for entry in batch}
+        assert not names & self.flying
+        self.flying |= names
+        for name in sorted(names & self.slow.keys()):
+            await self.slow[name].wait()
+        self.flying -= names
 
     async def last_seq(self, execution_ids: Sequence[str]) -> dict[str, int]:
         return {key: self.rows.get(key, 0) for key in execution_ids}
@@ -107,6 +124,68 @@ async def test_what_gathers_during_a_commit_leaves_with_the_next_one():
     await harness.done()
     assert [len(batch) for batch in harness.journal.transactions] == [1, 10]
     assert [seq for _, seq, error in harness.settled if error is None] == list(range(1, 12))
+
+
+async def test_slow_transaction_holds_up_only_its_own_executions():
+    harness = Harness()
+    harness.journal.slow["a"] = asyncio.Event()
+    harness.put(append("a", 1))
+    await asyncio.sleep(0)
+    harness.put(append("a", 2))
+    harness.put(append("b", 1))
+    async with asyncio.timeout(10):
+        while "b" not in harness.journal.rows:
+            await asyncio.sleep(0)
+    assert harness.journal.transactions == [["b"]]
+    harness.journal.slow["a"].set()
+    await harness.done()
+    assert harness.journal.transactions == [["b"], ["a"], ["a"]]
+
+
+async def test_half_of_what_many_executions_gathered_is_under_way_with_the_other_half():
+    harness = Harness()
+    harness.journal.gate.clear()
+    for number in range(64):
+        harness.put(append(f"e{number}"))
+    async with asyncio.timeout(10):
+        while len(harness.journal.sent) < 2:
+            await asyncio.sleep(0)
+    assert harness.journal.sent == [32, 32]
+    harness.journal.gate.set()
+    await harness.done()
+    assert len(harness.settled) == 64
+
+
+async def test_what_one_execution_gathered_leaves_together():
+    harness = Harness()
+    for seq in range(1, 101):
+        harness.put(append("a", seq))
+    await harness.done()
+    assert [len(batch) for batch in harness.journal.transactions] == [100]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.randoms())
+async def test_every_execution_is_written_in_order_and_once_however_long_commits_take(
+    order, chance
+):
+    harness = Harness()
+    names = {f"e{number}" for number in order}
+    harness.journal.slow = {name: asyncio.Event() for name in names if chance.random() < 0.5}
+    last = dict.fromkeys(names, 0)
+    for number in order:
+        last[f"e{number}"] += 1
+        harness.put(append(f"e{number}", last[f"e{number}"]))
+        if chance.random() < 0.2:
+            await asyncio.sleep(0)
+        if harness.journal.slow and chance.random() < 0.1:
+            chance.choice(list(harness.journal.slow.values())).set()
+    for event in harness.journal.slow.values():
+        event.set()
+    await harness.done()
+    assert harness.journal.rows == last
+    for name in names:
+        mine = [seq for who, seq, error in harness.settled if who == name and error is None]
+        assert mine == list(range(1, last[name] + 1))
 
 
 async def test_one_transaction_holds_at_most_the_limit_of_events():
