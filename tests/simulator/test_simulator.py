@@ -25,7 +25,7 @@ from tests.soak import cases
 Json = Any
 ROOT = Path(__file__).parents[2]
 SEEDS = cases(2000)
-ENOUGH = 200
+ENOUGH = 1000
 """Within so many seeds every broken build must be found out."""
 FAULTS = (
     "killed",
