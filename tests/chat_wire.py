@@ -1,7 +1,8 @@
 """A real HTTP server on loopback that plays the chat completions of OpenAI, Azure and vLLM.
 
 It follows platform.openai.com/docs/api-reference/chat, learn.microsoft.com/azure/ai-foundry/openai/reference
-and docs.vllm.ai/en/latest/serving/openai_compatible_server.
+and docs.vllm.ai/en/latest/serving/openai_compatible_server. Where there is a copy of OpenAI's OpenAPI
+document, that judges beside the SDK.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from openai.types.chat.completion_create_params import (
 from openai.types.shared import ErrorObject
 
 from tests.fake_provider import Request
+from tests.openai_document import unpublished_answer, unpublished_error, unpublished_request
 from tests.request_shapes import faults
 from tests.wire import Denied, Spoken, Wire, halves, misfits_of, words
 
@@ -29,6 +31,7 @@ ROUTES = {
     "azure": "/openai/deployments/gpt%204o/chat/completions",
     "azure v1": "/openai/v1/chat/completions",
 }
+PUBLISHED = "/chat/completions"
 
 
 @dataclass
@@ -42,7 +45,8 @@ class Said(Spoken):
     end: ClassVar[bytes] = b"data: [DONE]\n\n"
 
     def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
-        return misfits_of(ChatCompletionChunk if streamed else ChatCompletion, answer)
+        found = misfits_of(ChatCompletionChunk if streamed else ChatCompletion, answer)
+        return found + unpublished_answer(PUBLISHED, answer, streamed=streamed)
 
     def error(self, what: Any) -> Json:
         return {"error": {"message": "failed", "type": "error", "param": None, "code": what}}
@@ -108,7 +112,7 @@ class Refused(Denied):
         return {"error": {"message": message, "type": "error", "param": None, "code": self.code}}
 
     def misfits(self, body: Json) -> list[str]:
-        return misfits_of(ErrorObject, body["error"])
+        return misfits_of(ErrorObject, body["error"]) + unpublished_error(body)
 
 
 class ChatWire(Wire):
@@ -139,6 +143,7 @@ class ChatWire(Wire):
             else CompletionCreateParamsNonStreaming
         )
         # The names of models are a list of those known at the SDK's release, and any other text.
-        return found + [
+        found += [
             fault for fault in faults(shape, request.body) if not fault.startswith("body.model")
         ]
+        return found + unpublished_request(PUBLISHED, request.body)

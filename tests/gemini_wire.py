@@ -45,6 +45,26 @@ def unpublished(message: Any, value: Json) -> list[str]:
     return []
 
 
+def misfits_with(answer: Json) -> list[str]:
+    """Why the API could not have given this answer, or this piece of a stream."""
+    taken = unpublished(published.GenerateContentResponse.pb()(), answer)
+    return taken + misfits_of(types.GenerateContentResponse, answer)
+
+
+def wrong_with(request: Request, body: Json) -> list[str]:
+    """Why the API would refuse this request; ``body`` is what is judged of its body."""
+    found = []
+    if request.method != "POST" or not ROUTE.fullmatch(request.path):
+        found.append(f"no such route: {request.method} {request.path}")
+    if not request.headers.get("x-goog-api-key"):
+        found.append("no x-goog-api-key")
+    if not isinstance(body, dict):
+        return [*found, "the body is no object"]
+    if not body.get("contents"):
+        found.append("contents is missing")
+    return found + unpublished(published.GenerateContentRequest.pb()(), body)
+
+
 @dataclass
 class Said(Spoken):
     """An answer. ``usage``: input, output without thoughts, cached, thoughts. Its tool calls have a
@@ -58,8 +78,7 @@ class Said(Spoken):
         return "streamGenerateContent" in request.path
 
     def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
-        taken = unpublished(published.GenerateContentResponse.pb()(), answer)
-        return taken + misfits_of(types.GenerateContentResponse, answer)
+        return misfits_with(answer)
 
     def error(self, what: Any) -> Json:
         return {"error": {"code": what, "message": "overloaded", "status": STATUS[what]}}
@@ -133,13 +152,4 @@ class GeminiWire(Wire):
     said, refused = Said, Refused
 
     def wrong_with(self, request: Request) -> list[str]:
-        found = []
-        if request.method != "POST" or not ROUTE.fullmatch(request.path):
-            found.append(f"no such route: {request.method} {request.path}")
-        if not request.headers.get("x-goog-api-key"):
-            found.append("no x-goog-api-key")
-        if not isinstance(request.body, dict):
-            return [*found, "the body is no object"]
-        if not request.body.get("contents"):
-            found.append("contents is missing")
-        return found + unpublished(published.GenerateContentRequest.pb()(), request.body)
+        return wrong_with(request, request.body)

@@ -1,6 +1,7 @@
 """A real HTTP server on loopback that plays OpenAI's Responses API.
 
-It follows platform.openai.com/docs/api-reference/responses and /responses-streaming.
+It follows platform.openai.com/docs/api-reference/responses and /responses-streaming. Where there is a copy
+of OpenAI's OpenAPI document, that judges beside the SDK.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from openai.types.responses.response_create_params import (
 
 from tests.chat_wire import Refused
 from tests.fake_provider import Request
+from tests.openai_document import unpublished_answer, unpublished_request
 from tests.request_shapes import faults
 from tests.wire import Spoken, Wire, halves, misfits_of, words
 
 Json = Any
+PUBLISHED = "/responses"
 
 
 @dataclass
@@ -35,7 +38,8 @@ class Said(Spoken):
     id_header: ClassVar[str] = "x-request-id"
 
     def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
-        return misfits_of(ResponseStreamEvent if streamed else Response, answer)
+        found = misfits_of(ResponseStreamEvent if streamed else Response, answer)
+        return found + unpublished_answer(PUBLISHED, answer, streamed=streamed)
 
     def framed(self, event: Json) -> bytes:
         return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
@@ -55,7 +59,9 @@ class Said(Spoken):
     def _output(self) -> list[Json]:
         items: list[Json] = []
         if self.text:
-            content = [{"type": "output_text", "text": self.text, "annotations": []}]
+            content = [
+                {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
+            ]
             items.append({"id": "msg_1", "type": "message", "role": "assistant",
                           "status": "completed", "content": content})  # fmt: skip
         return items + [self._call(index, json.dumps(self.tools[index][1]))
@@ -79,6 +85,10 @@ class Said(Spoken):
             "parallel_tool_calls": True,
             "tool_choice": "auto",
             "tools": [],
+            "instructions": None,
+            "metadata": {},
+            "temperature": 1.0,
+            "top_p": 1.0,
             "incomplete_details": {"reason": self.incomplete} if self.incomplete else None,
             "error": {"code": self.failed, "message": "it failed"} if self.failed else None,
             "usage": {
@@ -128,6 +138,7 @@ class ResponsesWire(Wire):
             ResponseCreateParamsStreaming if request.streams else ResponseCreateParamsNonStreaming
         )
         # The names of models are a list of those known at the SDK's release, and any other text.
-        return found + [
+        found += [
             fault for fault in faults(shape, request.body) if not fault.startswith("body.model")
         ]
+        return found + unpublished_request(PUBLISHED, request.body)

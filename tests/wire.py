@@ -22,11 +22,11 @@ Json = Any
 class Wire(FakeProvider):
     """The server; replies are scripted as for FakeProvider. ``faults``: what was wrong so far."""
 
-    said: type[Spoken]
+    said: type[Told]
     refused: type[Denied]
 
     def __init__(self, *replies: Any, **options: Any) -> None:
-        super().__init__(*replies, **{"default": self.said("ok"), **options})
+        super().__init__(*replies, **{"default": self.said(), **options})
         self.faults: list[str] = []
 
     @property
@@ -46,7 +46,35 @@ class Wire(FakeProvider):
 
 
 @dataclass
-class Spoken(Reply):
+class Told(Reply):
+    """An answer in one piece."""
+
+    _: KW_ONLY
+    request_id: str = "req_4fd21b1a3e5f4f1e"
+    delay: float = 0.0
+    gate: Any = None
+
+    id_header: ClassVar[str] = ""
+
+    def whole(self) -> Json:
+        """The answer."""
+        raise NotImplementedError
+
+    def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
+        """Why the provider could not have given this answer, or this event of a stream."""
+        raise NotImplementedError
+
+    def send(self, handler: Handler, request: Request) -> None:
+        answer = self.whole()
+        _sound(handler, self.misfits(answer, streamed=False))
+        handler.send_json(200, answer, self._ids())
+
+    def _ids(self) -> dict[str, str]:
+        return {self.id_header: self.request_id} if self.id_header else {}
+
+
+@dataclass
+class Spoken(Told):
     """An answer, whole or as a stream. ``tools``: (name, arguments) of the calls it makes.
     ``cut_after``, ``stall_after``: events of a stream until the connection breaks, or nothing more
     comes; ``error_after``: until this error comes instead."""
@@ -58,27 +86,15 @@ class Spoken(Reply):
     cut_after: int | None = None
     stall_after: int | None = None
     error_after: tuple[int, Any] | None = None
-    request_id: str = "req_4fd21b1a3e5f4f1e"
-    delay: float = 0.0
-    gate: Any = None
 
-    id_header: ClassVar[str] = ""
     end: ClassVar[bytes] = b""
 
     def streams(self, request: Request) -> bool:
         """Whether this request asks for a stream."""
         return request.streams
 
-    def whole(self) -> Json:
-        """The answer in one piece."""
-        raise NotImplementedError
-
     def events(self) -> list[Json]:
         """The answer as a stream."""
-        raise NotImplementedError
-
-    def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
-        """Why the provider could not have given this answer, or this event."""
         raise NotImplementedError
 
     def framed(self, event: Json) -> bytes:
@@ -90,13 +106,10 @@ class Spoken(Reply):
         raise NotImplementedError
 
     def send(self, handler: Handler, request: Request) -> None:
-        ids = {self.id_header: self.request_id} if self.id_header else {}
         if not self.streams(request):
-            answer = self.whole()
-            _sound(handler, self.misfits(answer, streamed=False))
-            handler.send_json(200, answer, ids)
+            super().send(handler, request)
             return
-        handler.begin_stream(ids)
+        handler.begin_stream(self._ids())
         for index, event in enumerate(self.events()):
             if self.cut_after == index:
                 handler.cut()

@@ -186,7 +186,9 @@ async def test_prompt_is_what_was_said_before_where_none_is_given(
 async def test_call_is_tried_again_and_every_billed_one_counts(
     flow: Flow, wire: ImagesWire, execute: Execute
 ) -> None:
-    wire.script(Refused(429, retry_after=0.05), Refused(500), Drawn((b"spoilt",)), Drawn())
+    wire.script(
+        Refused(429, headers={"Retry-After": "0.05"}), Refused(500), Drawn((b"spoilt",)), Drawn()
+    )
     record = await execute(document([source(wire)], draw()))
     assert result(record)["cost"] == 0.04
     assert (wire.calls, record.cost) == (4, 0.08)

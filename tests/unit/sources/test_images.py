@@ -166,7 +166,9 @@ async def test_refusal_is_typed_and_hides_the_credential(
 
 
 async def test_too_many_requests_says_how_long_to_wait(side: Side, wire: ImagesWire) -> None:
-    more: dict[str, Json] = {"retry_delay" if side is GEMINI else "retry_after": 7}
+    more: dict[str, Json] = (
+        {"retry_delay": 7} if side is GEMINI else {"headers": {"Retry-After": "7"}}
+    )
     wire.script(side.refused(429, "slow down", **more))
     error = await failed(await side.connect(wire))
     assert isinstance(error, ProviderRateLimited) and error.after == 7 and error.uncounted

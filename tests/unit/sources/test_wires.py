@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests import anthropic_wire, chat_wire, gemini_wire, responses_wire
+from tests import anthropic_wire, chat_wire, gemini_wire, images_wire, responses_wire
 from tests.fake_provider import Request
-from tests.wire import Denied, Spoken, Wire
+from tests.wire import Denied, Spoken, Told, Wire
 
 Json = Any
 TURN = {"role": "user", "content": "hi"}
@@ -44,6 +44,30 @@ GOOD: dict[str, tuple[Any, str, dict[str, str], Json]] = {
         "/v1beta/models/gemini-x:generateContent",
         {"x-goog-api-key": "x"},
         {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
+    ),
+    "images": (
+        lambda: images_wire.ImagesWire("openai"),
+        "/v1/images/generations",
+        {"authorization": "Bearer x"},
+        {"model": "gpt-image-2", "prompt": "a fox", "size": "1024x1024"},
+    ),
+    "images of azure": (
+        lambda: images_wire.ImagesWire("azure"),
+        "/openai/deployments/painter/images/generations?api-version=2025-04-01-preview",
+        {"api-key": "x"},
+        {"model": "painter", "prompt": "a fox", "n": 1},
+    ),
+    "images of gemini": (
+        lambda: images_wire.ImagesWire("gemini"),
+        "/v1beta/models/gemini-x:generateContent",
+        {"x-goog-api-key": "x"},
+        {
+            "contents": [{"role": "user", "parts": [{"text": "a fox"}]}],
+            "generationConfig": {
+                "responseModalities": ["IMAGE"],
+                "imageConfig": {"aspectRatio": "16:9", "imageSize": "2K"},
+            },
+        },
     ),
 }
 """Server -> a request that it takes: path, headers, body."""
@@ -83,7 +107,7 @@ def test_wires_refuse_a_missing_header_another_route_and_an_unknown_field(
     for header in headers:
         assert wrong(wire, name, drop=header) != []
     assert wrong(wire, name, "/v9/somewhere") != []
-    if name == "azure":
+    if "azure" in name:
         assert wrong(wire, name, GOOD[name][1].partition("?")[0]) != []
     assert wrong(wire, name, made_up=3) != []
 
@@ -106,6 +130,12 @@ def test_wires_refuse_a_missing_header_another_route_and_an_unknown_field(
         ("gemini", {"temperature": 0.5}),
         ("gemini", {"contents": []}),
         ("gemini", {"safetySettings": [{"category": "HARM_CATEGORY_OF_OURS"}]}),
+        ("images", {"n": "2"}),
+        ("images", {"quality": "best"}),
+        ("images", {"style": "vivid"}),
+        ("images", {"model": "dall-e-2", "quality": "hd"}),
+        ("images of gemini", {"generationConfig": {"imageConfig": {"aspect": "16:9"}}}),
+        ("images of gemini", {"generationConfig": {"responseModalities": ["DANCE"]}}),
     ],
     indirect=["name"],
 )
@@ -116,7 +146,8 @@ def test_wires_refuse_what_is_wrong(
 
 
 TOOLS = (("look_up", {"q": "ü", "n": [1, {"a": None}]}), ("none", {}))
-SAID: list[Spoken] = [
+PICTURE = images_wire.png()
+SAID: list[Told] = [
     *(
         kind.Said(**more)
         for kind in (anthropic_wire, chat_wire, responses_wire, gemini_wire)
@@ -149,6 +180,15 @@ SAID: list[Spoken] = [
     ),
     gemini_wire.Said(blocked="PROHIBITED_CONTENT"),
     gemini_wire.Said("ok", (10, 5, 3, 2)),
+    images_wire.Drawn(),
+    images_wire.Drawn((PICTURE, PICTURE), usage=(10, 1000), revised="a red fox"),
+    images_wire.Drawn(usage=(10, 1000), image_tokens=900),
+    images_wire.Drawn(urls=("https://example.com/1.png",)),
+    images_wire.Drawn(filtered=("violence",)),
+    images_wire.GeminiDrawn(),
+    images_wire.GeminiDrawn(thought=PICTURE, usage=(9, 1290, 30)),
+    images_wire.GeminiDrawn(b"", finish_reason="IMAGE_SAFETY"),
+    images_wire.GeminiDrawn(blocked="PROHIBITED_CONTENT"),
 ]
 DENIED: list[Denied] = [
     *(anthropic_wire.Refused(status) for status in anthropic_wire.KINDS),
@@ -160,9 +200,10 @@ DENIED: list[Denied] = [
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: type(said).__module__)
-def test_answers_and_streams_are_such_as_the_provider_gives(said: Spoken) -> None:
+def test_answers_and_streams_are_such_as_the_provider_gives(said: Told) -> None:
     assert said.misfits(said.whole(), streamed=False) == []
-    assert [fault for each in said.events() for fault in said.misfits(each, streamed=True)] == []
+    events = said.events() if isinstance(said, Spoken) else []
+    assert [fault for each in events for fault in said.misfits(each, streamed=True)] == []
 
 
 @pytest.mark.parametrize("denied", DENIED, ids=lambda denied: type(denied).__module__)
@@ -181,6 +222,14 @@ def test_answers_that_the_provider_would_not_give_are_found(kind: Any) -> None:
         assert said.misfits(whole | _with(whole, name, "many"), streamed=False) != []
     lacking = {key: value for key, value in whole.items() if key in ("id", "responseId")}
     assert kind is gemini_wire or said.misfits(lacking, streamed=False) != []
+
+
+@pytest.mark.parametrize("drawn", [images_wire.Drawn(), images_wire.GeminiDrawn()])
+def test_pictures_that_the_provider_would_not_give_are_found(drawn: Told) -> None:
+    whole = drawn.whole()
+    assert drawn.misfits({**whole, "made_up": 1}, streamed=False) != []
+    for name in whole:
+        assert drawn.misfits({**whole, name: 3.5}, streamed=False) != []
 
 
 def _with(whole: Json, name: str, value: Json) -> Json:
