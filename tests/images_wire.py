@@ -2,8 +2,9 @@
 that make pictures.
 
 It follows developers.openai.com/api/reference/resources/images/methods/generate,
-learn.microsoft.com/azure/foundry/openai/dall-e-quickstart and ai.google.dev/gemini-api/docs/image-generation.
-It also serves the pictures that it gives addresses of.
+learn.microsoft.com/azure/foundry/openai/dall-e-quickstart and ai.google.dev/gemini-api/docs/image-generation;
+for what they say of their models, /resources/models, learn.microsoft.com/rest/api/azureopenai/models/list and
+ai.google.dev/api/models. It also serves the pictures that it gives addresses of.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+from google.ai import generativelanguage_v1beta as published
 from google.genai import types
+from openai.types import Model
 from openai.types.image_generate_params import ImageGenerateParamsNonStreaming
 from openai.types.images_response import ImagesResponse
 from pydantic import ValidationError
@@ -35,6 +38,14 @@ ROUTES = {
     "azure": "/openai/deployments/painter/images/generations",
     "azure v1": "/openai/v1/images/generations",
 }
+MODELS = {
+    "openai": "/v1/models/gpt-image-2",
+    "compatible": "/v1/models",
+    "azure": "/openai/models",
+    "azure v1": "/openai/v1/models",
+    "gemini": "/v1beta/models/gemini-3.1-flash-image",
+}
+"""Where each of them says what models it has."""
 PUBLISHED = "/images/generations"
 UNKNOWN_TO = {
     "gpt-image": ("style", "response_format"),
@@ -140,6 +151,58 @@ class GeminiDrawn(Told):
         return {**head, "candidates": [candidate], "usageMetadata": usage}
 
 
+@dataclass
+class Known(Told):
+    """What OpenAI says of a model."""
+
+    model: str = "gpt-image-2"
+
+    def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
+        return misfits_of(Model, answer) + unpublished_answer("/models/{model}", answer)
+
+    def whole(self) -> Json:
+        return {"id": self.model, "object": "model", "created": 1, "owned_by": "system"}
+
+
+@dataclass
+class Listed(Told):
+    """The models that a server of OpenAI's protocol has."""
+
+    models: tuple[str, ...] = ("gpt-image-2",)
+
+    def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
+        found = [fault for each in answer["data"] for fault in misfits_of(Model, each)]
+        return found + unpublished_answer("/models", answer)
+
+    def whole(self) -> Json:
+        return {"object": "list", "data": [Known(model).whole() for model in self.models]}
+
+
+@dataclass
+class GeminiKnown(Told):
+    """What the Gemini API says of a model."""
+
+    model: str = "gemini-3.1-flash-image"
+
+    def misfits(self, answer: Json, *, streamed: bool) -> list[str]:
+        known = gemini_wire.unpublished(published.Model.pb()(), answer)
+        # The SDK has another name for what can be done with a model, and maps it.
+        mapped = {
+            key: value for key, value in answer.items() if key != "supportedGenerationMethods"
+        }
+        return known + misfits_of(types.Model, mapped)
+
+    def whole(self) -> Json:
+        return {
+            "name": f"models/{self.model}",
+            "version": "3.1",
+            "displayName": "Flash Image",
+            "inputTokenLimit": 65536,
+            "outputTokenLimit": 32768,
+            "supportedGenerationMethods": ["generateContent", "countTokens"],
+        }
+
+
 def _part(content: bytes, **more: Json) -> dict[str, Json]:
     data = base64.b64encode(content).decode()
     return {"inlineData": {"mimeType": "image/png", "data": data}, **more}
@@ -173,11 +236,13 @@ class ImagesWire(Wire):
         return replies.pop(0) if len(replies) > 1 else replies[0]
 
     def wrong_with(self, request: Request) -> list[str]:
+        url, found = urlsplit(request.path), []
+        looks = (request.method, url.path) == ("GET", MODELS[self.kind])
         if self.kind == "gemini":
+            if looks:
+                return [] if request.headers.get("x-goog-api-key") else ["no x-goog-api-key"]
             return _wrong_with_gemini(request)
-        url = urlsplit(request.path)
-        found = []
-        if (request.method, url.path) != ("POST", ROUTES[self.kind]):
+        if not looks and (request.method, url.path) != ("POST", ROUTES[self.kind]):
             found.append(f"no such route: {request.method} {url.path}")
         versions = parse_qs(url.query).get("api-version")
         if self.kind == "azure" and versions != ["2025-04-01-preview"]:
@@ -185,6 +250,8 @@ class ImagesWire(Wire):
         credential = "api-key" if self.kind.startswith("azure") else "authorization"
         if credential not in request.headers:
             found.append(f"no header {credential}")
+        if looks:
+            return found
         if not isinstance(request.body, dict):
             return [*found, "the body is no object"]
         model = str(request.body.get("model"))

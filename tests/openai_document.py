@@ -45,12 +45,17 @@ class Document:
 
     def posted(self, path: str) -> str:
         """The schema of what is posted to a path."""
-        return _schema(self._read["paths"][path]["post"]["requestBody"], "application/json")
+        return _schema(self._call(path)["requestBody"], "application/json")
 
     def answered(self, path: str, *, streamed: bool = False) -> str:
         """The schema of what comes back: of a whole answer, or of each event of a stream."""
         media = "text/event-stream" if streamed else "application/json"
-        return _schema(self._read["paths"][path]["post"]["responses"]["200"], media)
+        return _schema(self._call(path)["responses"]["200"], media)
+
+    def _call(self, path: str) -> Json:
+        """What may be done at a path: it is posted to, else it is read."""
+        calls = self._read["paths"][path]
+        return calls["post"] if "post" in calls else calls["get"]
 
     def faults(self, schema: str, value: Json, what: str) -> list[str]:
         """What of a value this schema does not take, as sentences."""

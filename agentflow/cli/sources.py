@@ -66,7 +66,8 @@ def test(
     ] = 30.0,
     output: options.Output = Format.table,
 ) -> int:
-    """Open each source for real: a model answers one short question. Exit code 1 if one does not."""
+    """Open each source for real: a model answers one short question, a database SELECT 1, a service GET
+    on its address; the provider of pictures is asked for its models. Exit code 1 if one does not."""
     from agentflow.plan.compile import compile_plan
     from agentflow.settings import load
 
@@ -169,6 +170,11 @@ async def _ask(model: ModelSource, timeout: float) -> str:
     return f"model {reply.model} answered with {reply.output_tokens} tokens"
 
 
+async def _look(painter: Any, timeout: float) -> str:
+    """A picture would cost; what the provider says of its models does not."""
+    return str(await painter.look(timeout))
+
+
 async def _query(database: Any, timeout: float) -> str:
     from agentflow.sources.sql import SqlRequest
 
@@ -188,7 +194,11 @@ async def _call(service: Any, timeout: float) -> str:
     return f"the service answered {reply.status}"
 
 
-_TESTS: Mapping[str, Callable[[Any, float], Awaitable[str]]] = {"db": _query, "api": _call}
+_TESTS: Mapping[str, Callable[[Any, float], Awaitable[str]]] = {
+    "db": _query,
+    "api": _call,
+    "image": _look,
+}
 
 
 @app.command("prepare")

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from agentflow.errors import (
     CallTimeout,
@@ -25,6 +25,9 @@ from agentflow.errors import (
 from agentflow.sources.base import BilledError, ModelReply, ModelRequest, ModelSource, Source
 from agentflow.sources.breaker import Breaker, Outcome
 from agentflow.sources.connections import Opener, SourceSpec
+
+if TYPE_CHECKING:
+    from agentflow.sources.images import ImageSource
 
 DOWN = (ProviderUnavailable, ConnectionFailed, CallTimeout)
 THERE = (
@@ -106,6 +109,10 @@ class GuardedModel:
         the source is taken for down or has had its share of retries."""
         with self._guard.call(request.attempt):
             return await self._model.generate(request, on_text)
+
+    async def look(self, timeout_s: float) -> str:
+        """See the contract of sources of pictures."""
+        return await cast("ImageSource", self._model).look(timeout_s)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -7,7 +7,8 @@ import binascii
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -103,6 +104,13 @@ class ImageSource(Source, Protocol):
         """Have pictures made, at least one; nothing is said while they are.
 
         Raises StepError; BilledError when the provider billed a call that failed.
+        """
+        ...
+
+    async def look(self, timeout_s: float) -> str:
+        """Ask the provider for its models, which costs nothing, and say what was asked and what came.
+
+        Raises StepError.
         """
         ...
 
@@ -331,24 +339,43 @@ class Painting(ABC):
         making = Making(self._provider, self._base_url, wished)
         priced_at = None if self._own_address else self._base_url
         try:
-            async with asyncio.timeout(wished.timeout_s):
+            async with self._typed(making, secrets, wished.timeout_s):
                 await self._make(making, wished, headers)
                 if wished.fetch:
                     await making.fetch(self._policy)
                 return making.reply(self._config, priced_at)
-        except TimeoutError:
-            failed: StepError = CallTimeout(
-                f"{making.where} did not answer within {wished.timeout_s:g} s"
-            )
-        except self.sdk_error as error:
-            failed = self._mapped(error, making, secrets)
         except StepError as error:
-            failed = error
-        raise making.billed(failed, self._config, priced_at) from None
+            raise making.billed(error, self._config, priced_at) from None
+
+    async def look(self, timeout_s: float) -> str:
+        """See :class:`ImageSource`."""
+        nothing = ImageRequest(prompt="")
+        wished = wish(nothing, {**self._config, "timeout_s": timeout_s})
+        headers, secrets = self._headers(nothing, wished)
+        making = Making(self._provider, self._base_url, wished)
+        async with self._typed(making, secrets, timeout_s):
+            return await self._look(making.where, wished, headers)
+
+    @asynccontextmanager
+    async def _typed(
+        self, making: Making, secrets: tuple[str, ...], timeout_s: float
+    ) -> AsyncIterator[None]:
+        """What goes wrong in it is a step error, and it takes no longer than ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield
+        except TimeoutError:
+            raise CallTimeout(f"{making.where} did not answer within {timeout_s:g} s") from None
+        except self.sdk_error as error:
+            raise self._mapped(error, making, secrets) from None
 
     @abstractmethod
     async def _make(self, making: Making, wished: Wish, headers: dict[str, Json]) -> None:
         """Call, and read the answer. Raises StepError and what the SDK raises."""
+
+    @abstractmethod
+    async def _look(self, where: str, wished: Wish, headers: dict[str, Json]) -> str:
+        """Ask for what the provider says of its models. Raises StepError and what the SDK raises."""
 
     def _headers(self, request: Any, chosen: Any) -> tuple[dict[str, Json], tuple[str, ...]]:
         """The headers of a call, and the secret values among them. Raises MissingCredential."""

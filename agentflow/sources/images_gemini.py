@@ -1,6 +1,7 @@
 """Pictures made by Google's Gemini models, behind the Gemini API.
 
-It follows ai.google.dev/gemini-api/docs/image-generation and ai.google.dev/api/generate-content.
+It follows ai.google.dev/gemini-api/docs/image-generation, ai.google.dev/api/generate-content and
+ai.google.dev/api/models.
 """
 
 from __future__ import annotations
@@ -84,6 +85,22 @@ class GeminiImages(Painting, GeminiSource):  # type: ignore[misc]
         making.answered = True
         _read(making, came)
 
+    async def _look(self, where: str, wished: Wish, headers: dict[str, Json]) -> str:
+        asked = types.GetModelConfig(http_options=_http(wished, headers))
+        try:
+            await self._client.aio.models.get(model=wished.model, config=asked)
+        except self.unreadable as error:
+            raise ProviderUnavailable(
+                f"{where} answered 200 with something that is no answer"
+            ) from error
+        return f"the provider knows the model {wished.model}; no picture was asked for"
+
+
+def _http(wished: Wish, headers: dict[str, Json]) -> types.HttpOptions:
+    return types.HttpOptions(
+        api_version=API_VERSION, headers=headers, timeout=int(wished.timeout_s * 1000) + 1000
+    )
+
 
 def _config(making: Making, wished: Wish, headers: dict[str, Json]) -> types.GenerateContentConfig:
     """How the picture is to be made. Raises ProviderRejected."""
@@ -91,11 +108,7 @@ def _config(making: Making, wished: Wish, headers: dict[str, Json]) -> types.Gen
     if wished.quality in ("hd", "high"):
         shape.image_size = "2K"
     return types.GenerateContentConfig(
-        http_options=types.HttpOptions(
-            api_version=API_VERSION,
-            headers=headers,
-            timeout=int(wished.timeout_s * 1000) + 1000,
-        ),
+        http_options=_http(wished, headers),
         response_modalities=["IMAGE"],
         image_config=shape,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),

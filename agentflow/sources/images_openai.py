@@ -1,7 +1,8 @@
 """Pictures behind OpenAI's images protocol: OpenAI, Azure and servers that speak it.
 
-It follows developers.openai.com/api/reference/resources/images/methods/generate and
-learn.microsoft.com/azure/foundry/openai/dall-e-quickstart.
+It follows developers.openai.com/api/reference/resources/images/methods/generate and /models/methods/list,
+learn.microsoft.com/azure/foundry/openai/dall-e-quickstart and, for the models of a resource,
+learn.microsoft.com/rest/api/azureopenai/models/list.
 """
 
 from __future__ import annotations
@@ -68,6 +69,41 @@ class OpenAIImages(Painting, OpenAISource):  # type: ignore[misc]
         making.answered = True
         # On a thread: of tens of megabytes, other steps would wait for it.
         await asyncio.to_thread(lambda: _read(making, read_object(making.where, raw.text)))
+
+    async def _look(self, where: str, wished: Wish, headers: dict[str, Json]) -> str:
+        named: dict[str, Json] = {"extra_headers": headers, "timeout": wished.timeout_s}
+        if self._provider == "openai":
+            one = await self._client.models.with_raw_response.retrieve(wished.model, **named)
+            read_object(where, one.text)
+            return f"the provider knows the model {wished.model}; no picture was asked for"
+        client = self._client
+        if self._azure:
+            client = client.with_options(base_url=_resource(self._base_url))
+            # As for the first client: only what the source names may be sent.
+            client.organization = client.project = None
+        try:
+            listed = await client.models.with_raw_response.list(**named)
+        except self.sdk_error as error:
+            if self._azure or getattr(error, "status_code", None) != 404:
+                raise
+            return f"the server answered, but lists no models: {wished.model} was not looked for"
+        data = read_object(where, listed.text).get("data")
+        models = data if isinstance(data, list) else []
+        names = [each.get("id") for each in models if isinstance(each, dict)]
+        if self._azure:
+            # Deployments are listed to administrators only.
+            return (
+                f"the endpoint listed {len(names)} models; the deployment "
+                f"{self._config['deployment']} was not called, since that would cost"
+            )
+        found = "with" if wished.model in names else "without"
+        return f"the server listed {len(names)} models, {found} {wished.model}; no picture was asked for"
+
+
+def _resource(base_url: str) -> str:
+    """Where an Azure resource lists its models: not below one of its deployments."""
+    root, below, _ = base_url.partition("/openai/deployments/")
+    return f"{root}/openai" if below else base_url
 
 
 def _asked(wished: Wish) -> dict[str, Json]:

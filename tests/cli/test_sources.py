@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.fake_provider import FakeProvider, Status, Text
+from tests.images_wire import GeminiKnown, ImagesWire, Listed
 
 KEY = "sk-canary-00112233445566"
 
@@ -18,7 +19,8 @@ def workflow(tmp_path):
         sources = [
             {"id": name, "kind": kind, "config": config} for name, (kind, config) in configs.items()
         ]
-        node = {"id": "ask", "type": "llm", "metadata": {"source": sources[0]["id"]}}
+        kind = "image" if sources[0]["kind"] == "image" else "llm"
+        node = {"id": "ask", "type": kind, "metadata": {"source": sources[0]["id"]}}
         document = {"nodes": [node], "sources": sources, "start_node": "ask"}
         (tmp_path / "flow.json").write_text(json.dumps(document))
         return "flow.json"
@@ -63,18 +65,44 @@ def test_sources_are_tested_for_real(cli, workflow):
             c=model(closed),
             d=("db", {"dsn_env": "MY_DSN"}),
             e=("image", {"provider": "local", "model": "p"}),
+            f=("mcp", {"transport": "http", "url": "https://tools.example.com/mcp"}),
         )
         given = {"OPENAI_API_KEY": KEY, "AGENTFLOW_SOURCE_ENV": "MY_DSN"}
         done = cli("sources", "test", file, "-o", "json", **given)
         told = {each["source_id"]: each for each in json.loads(done.stdout)["sources"]}
         assert done.returncode == 1 and KEY not in done.stdout + done.stderr
-        connected = [told[name]["connected"] for name in "abcde"]
-        assert connected == [True, False, False, False, None]
+        connected = [told[name]["connected"] for name in "abcdef"]
+        assert connected == [True, False, False, False, False, None]
         assert "MY_DSN" in told["d"]["message"]
         assert "OPENAI_API_KEY" in told["b"]["message"] and told["a"]["latency_ms"] >= 0
         assert provider.requests[0].body["max_tokens"] == 16
         only = cli("sources", "test", file, "--source", "a", **given)
         assert only.returncode == 0 and "a\tllm\ttrue" in only.stdout
+
+
+def painter(provider, wire, path, **more):
+    config = {"provider": provider, "model": "sdxl", "base_url": wire.address + path}
+    return "image", {**config, "api_key_env": "OPENAI_API_KEY", **more}
+
+
+def test_sources_of_pictures_are_tested_without_a_picture(cli, workflow):
+    with ImagesWire("compatible") as wire, ImagesWire("gemini", GeminiKnown()) as gemini:
+        wire.script(Listed(("sdxl",)), wire.refused(401, "no", echo_key=True))
+        model = "gemini-3.1-flash-image"
+        file = workflow(
+            a=painter("openai-compatible", wire, "/v1"),
+            b=painter("gemini", gemini, "", model=model, api_key_env="GEMINI_API_KEY"),
+            c=painter("openai-compatible", wire, "/v1", size="512x512"),
+        )
+        given = {"OPENAI_API_KEY": KEY, "GEMINI_API_KEY": KEY}
+        done = cli("sources", "test", file, "-o", "json", **given)
+        told = {each["source_id"]: each for each in json.loads(done.stdout)["sources"]}
+        assert [told[name]["connected"] for name in "abc"] == [True, True, False], told
+        assert "listed 1 models, with sdxl" in told["a"]["message"]
+        assert f"knows the model {model}" in told["b"]["message"]
+        assert "OPENAI_API_KEY" in told["c"]["message"] and KEY not in done.stdout + done.stderr
+        assert {each.method for each in (*wire.requests, *gemini.requests)} == {"GET"}
+        assert wire.faults == gemini.faults == []
 
 
 def test_source_that_is_not_there_is_named(cli, workflow):

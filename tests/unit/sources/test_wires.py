@@ -189,6 +189,10 @@ SAID: list[Told] = [
     images_wire.GeminiDrawn(thought=PICTURE, usage=(9, 1290, 30)),
     images_wire.GeminiDrawn(b"", finish_reason="IMAGE_SAFETY"),
     images_wire.GeminiDrawn(blocked="PROHIBITED_CONTENT"),
+    images_wire.Known(),
+    images_wire.Listed(),
+    images_wire.Listed(()),
+    images_wire.GeminiKnown(),
 ]
 DENIED: list[Denied] = [
     *(anthropic_wire.Refused(status) for status in anthropic_wire.KINDS),
@@ -224,7 +228,9 @@ def test_answers_that_the_provider_would_not_give_are_found(kind: Any) -> None:
     assert kind is gemini_wire or said.misfits(lacking, streamed=False) != []
 
 
-@pytest.mark.parametrize("drawn", [images_wire.Drawn(), images_wire.GeminiDrawn()])
+@pytest.mark.parametrize(
+    "drawn", [images_wire.Drawn(), images_wire.GeminiDrawn(), images_wire.Known()]
+)
 def test_pictures_that_the_provider_would_not_give_are_found(drawn: Told) -> None:
     whole = drawn.whole()
     assert drawn.misfits({**whole, "made_up": 1}, streamed=False) != []
