@@ -84,7 +84,7 @@ def attempt_in(document: dict[str, Json], *names: str) -> Attempt:
         epoch=1,
         node=made,
         view={"user_input": "hello", "outputs": {}, "execution": {"id": "exec_1"}},
-        fields=(),
+        fields=plan.fields,
         sources=tuple(plan.source(name) for name in made.sources),
     )
 

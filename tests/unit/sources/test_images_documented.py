@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,19 @@ def wire(provider: str) -> Iterator[ImagesWire]:
     assert wire.faults == []
 
 
-async def call(provider: str, wire: ImagesWire, tmp_path: Path) -> ImageReply:
-    """One call of the documented source: it only leads to the wire."""
-    source = json.loads(json.dumps(SOURCES[provider]))
+def leading_to(provider: str, wire: ImagesWire) -> dict[str, Json]:
+    """The documented source: it only leads to the wire."""
+    source: dict[str, Json] = json.loads(json.dumps(SOURCES[provider]))
     place = "azure_endpoint" if provider == "azure" else "base_url"
     source["config"][place] = wire.address
     if provider.startswith("openai"):
         source["config"] |= {"base_url": f"{wire.address}/v1", "api_key_env": "OPENAI_API_KEY"}
+    return source
+
+
+@asynccontextmanager
+async def opened(source: dict[str, Json], tmp_path: Path) -> AsyncIterator[Any]:
+    """A source as a worker opens it."""
     node = {"id": "draw", "type": "image", "metadata": {"source": source["id"]}}
     checked = check({"nodes": [node], "sources": [source], "start_node": "draw"})
     assert checked.errors == () and checked.normalized is not None
@@ -66,10 +73,22 @@ async def call(provider: str, wire: ImagesWire, tmp_path: Path) -> ImageReply:
     settings = Settings(data_dir=tmp_path, egress_allow=(ip_network("127.0.0.0/8"),))
     connections = open_connections(settings)
     try:
-        opened: Any = await connections.open(plan.sources[0], "ten_x")
-        return await opened.generate(ImageRequest(prompt="a fox"))
+        yield await connections.open(plan.sources[0], "ten_x")
     finally:
         await connections.close()
+
+
+async def draw(source: dict[str, Json], tmp_path: Path) -> ImageReply:
+    """One picture of a source."""
+    async with opened(source, tmp_path) as painter:
+        made: ImageReply = await painter.generate(ImageRequest(prompt="a fox"))
+        return made
+
+
+async def look(source: dict[str, Json], tmp_path: Path) -> str:
+    """What a source says of its models."""
+    async with opened(source, tmp_path) as painter:
+        return str(await painter.look(60.0))
 
 
 def test_every_provider_of_pictures_is_documented() -> None:
@@ -81,7 +100,7 @@ async def test_documented_source_makes_a_picture(
 ) -> None:
     for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.setenv(name, CANARY)
-    reply = await call(provider, wire, tmp_path)
+    reply = await draw(leading_to(provider, wire), tmp_path)
     assert (reply.images[0].size, reply.provider) == ("1024x1024", provider)
 
 
@@ -105,7 +124,7 @@ async def test_secret_of_a_source_of_pictures_comes_out_nowhere(
     with caplog.at_level(logging.DEBUG):
         for _ in range(5):
             with pytest.raises((StepError, BilledError)) as caught:
-                await call(provider, wire, tmp_path)
+                await draw(leading_to(provider, wire), tmp_path)
             told.append(repr(caught.value) + str(caught.value))
     assert CANARY in json.dumps(wire.requests[0].headers)
     sinks = [*told, caplog.text, *capfd.readouterr()]
