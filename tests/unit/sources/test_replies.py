@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentflow.errors import MissingCredential, ProviderUnavailable
@@ -402,6 +402,7 @@ def test_a_change_takes_no_longer_where_much_is_kept() -> None:
     assert len(replies.places(1)) == 20_000
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(
     st.sampled_from(["cache-control", "expires", "date", "age", "vary", "pragma", "etag"]),
     st.text(max_size=30) | st.sampled_from(["max-age=60", 'max-age="9"', "no-cache", "*", "60"]),

@@ -319,16 +319,20 @@ async def test_error_inside_a_stream_has_its_type(
         assert type(await failure_of(source)) is expected, (after, what)
 
 
-async def test_silence_and_slow_drips_end_as_call_timeout(
-    wire: FakeProvider, connect: Open
-) -> None:
-    wire.script(Hang(), Drip(every=0.02), Hang(), Drip(every=0.02))
-    source = await connect()
-    calls = [failure(source, streamed, timeout_s=0.25) for streamed in (*STREAMED, *STREAMED)]
-    for error in await asyncio.gather(*calls):
-        assert isinstance(error, CallTimeout) and "0.25 s" in error.message
-    # A request that is read only now would take the reply of the next test.
-    assert await asyncio.to_thread(wire.wait_for, 4)
+async def test_silence_and_slow_drips_end_as_call_timeout() -> None:
+    async def silent(side: Side) -> list[StepError]:
+        with side.wire() as wire:
+            wire.script(Hang(), Drip(every=0.02), Hang(), Drip(every=0.02))
+            source = await side.connect(wire)
+            asked = [failure(source, streamed, timeout_s=1.5) for streamed in STREAMED * 2]
+            errors = await asyncio.gather(*asked)
+            await source.close()
+            assert await asyncio.to_thread(wire.wait_for, 4)
+        return errors
+
+    for errors in await asyncio.gather(*(silent(side) for side in SIDES_OF_THEIR_OWN)):
+        for error in errors:
+            assert isinstance(error, CallTimeout) and "1.5 s" in error.message
 
 
 async def test_stalled_streams_end_as_billed_call_timeout() -> None:
