@@ -61,15 +61,8 @@ async def open_anthropic(
 
     Raises ProviderRejected.
     """
-    base_url = str(config.get("base_url") or ANTHROPIC_URL)
-    return AnthropicSource(
-        source_id,
-        provider,
-        config,
-        base_url=base_url,
-        own_address=base_url == ANTHROPIC_URL,
-        policy=policy,
-        credentials=credentials,
+    return AnthropicSource.at(
+        ANTHROPIC_URL, source_id, provider, config, policy=policy, credentials=credentials
     )
 
 

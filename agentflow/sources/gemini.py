@@ -57,22 +57,13 @@ async def open_gemini(
     *,
     policy: Policy,
     credentials: Credentials,
-    opened_as: type[GeminiSource] | None = None,
 ) -> GeminiSource:
-    """A connection to a model, as an object of the class ``opened_as``. No call is made and no
-    credential is read yet.
+    """A connection to a model. No call is made and no credential is read yet.
 
     Raises ProviderRejected.
     """
-    base_url = str(config.get("base_url") or GEMINI_URL)
-    return (opened_as or GeminiSource)(
-        source_id,
-        provider,
-        config,
-        base_url=base_url,
-        own_address=base_url == GEMINI_URL,
-        policy=policy,
-        credentials=credentials,
+    return GeminiSource.at(
+        GEMINI_URL, source_id, provider, config, policy=policy, credentials=credentials
     )
 
 

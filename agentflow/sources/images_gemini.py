@@ -16,7 +16,7 @@ from agentflow.errors import ProviderRejected, ProviderUnavailable
 from agentflow.sources.answer import counted
 from agentflow.sources.base import Source
 from agentflow.sources.credentials import Credentials, masked
-from agentflow.sources.gemini import FILTERED, GeminiSource, open_gemini
+from agentflow.sources.gemini import FILTERED, GEMINI_URL, GeminiSource
 from agentflow.sources.images import CAPS, Making, Painting, Wish
 from agentflow.spec.kinds.models import SIZE
 
@@ -52,13 +52,8 @@ async def open_images_gemini(
             f"Source {source_id!r}: the Gemini API serves {model!r} no more; name a Gemini model that "
             "makes pictures, such as gemini-3.1-flash-image"
         )
-    return await open_gemini(
-        source_id,
-        provider,
-        config,
-        policy=policy,
-        credentials=credentials,
-        opened_as=GeminiImages,
+    return GeminiImages.at(
+        GEMINI_URL, source_id, provider, config, policy=policy, credentials=credentials
     )
 
 

@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from agentflow import egress
 from agentflow.addresses import Policy
@@ -60,6 +60,30 @@ class HostedModel(ABC):
         self._policy = policy
         self._credentials = credentials
         self._http = egress.client(policy, LONGEST_CALL_S, caps=self.caps)
+
+    @classmethod
+    def at(
+        cls,
+        url: str,
+        source_id: str,
+        provider: str,
+        config: Mapping[str, Json],
+        *,
+        policy: Policy,
+        credentials: Credentials,
+    ) -> Self:
+        """A connection to the provider's own address ``url``, unless the configuration has a
+        ``base_url``. Raises ProviderRejected."""
+        base_url = str(config.get("base_url") or url)
+        return cls(
+            source_id,
+            provider,
+            config,
+            base_url=base_url,
+            own_address=base_url == url,
+            policy=policy,
+            credentials=credentials,
+        )
 
     async def generate(self, request: ModelRequest, on_text: OnText | None = None) -> ModelReply:
         """Call the model once; with ``on_text`` as a stream.
