@@ -14,13 +14,14 @@ AT_ONCE = 20_000
 
 
 async def copy(connection: asyncpg.Connection, execution: UUID, count: int) -> None:
-    """So many executions that are over, each with the rows of this one under an id of its own."""
+    """So many executions that are over, each with the rows of this one under an id of its own, which says
+    the time as every id of an execution does."""
     await connection.execute("CREATE TEMP TABLE IF NOT EXISTS past (id uuid)")
     statements = [await _statement(connection, table) for table in TABLES]
     for first in range(0, count, AT_ONCE):
         await connection.execute("TRUNCATE past")
         await connection.execute(
-            "INSERT INTO past SELECT gen_random_uuid() FROM generate_series(1, $1)",
+            "INSERT INTO past SELECT uuidv7() FROM generate_series(1, $1)",
             min(AT_ONCE, count - first),
         )
         for statement in statements:
