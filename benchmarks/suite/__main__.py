@@ -77,6 +77,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--full", action="store_true", help="growth over its whole ranges")
     parser.add_argument("--report", type=Path, help="write the tables into this page too")
+    parser.add_argument("--shown", type=Path, help="measure nothing: show the figures of this JSON")
     parser.add_argument("--result", type=Path, default=RESULT, help="the figures as JSON")
     return parser.parse_args(arguments)
 
@@ -89,23 +90,30 @@ def run(asked: argparse.Namespace) -> Json:
     with folder_of_its_own() as folder:
         database = Database(folder)
         try:
-            found = {**asyncio.run(measure(to_do, database, folder)), "full": asked.full}
+            found = asyncio.run(measure(to_do, database, folder, lambda kept: keep(asked, kept)))
         finally:
             database.close()
     if kills and any(command.name == "agentflow_ray" for command in commands):
         on_ray.add(found, 2 * asked.rounds)
     whole = not (asked.systems or asked.workloads)
-    return {**found, "alone": [*core.figures(), *startup.figures()] if whole else []}
+    alone = [*core.figures(), *startup.figures()] if whole else []
+    return keep(asked, {**found, "alone": alone})
+
+
+def keep(asked: argparse.Namespace, found: Json) -> Json:
+    """Write down what there is; a run that is broken off keeps its whole rounds (see ``--shown``)."""
+    result = {"full": asked.full, "alone": [], **found}
+    asked.result.parent.mkdir(parents=True, exist_ok=True)
+    asked.result.write_text(json.dumps(result, indent=1, default=str))
+    return result
 
 
 def main() -> None:
     asked = parsed()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    result = run(asked)
-    asked.result.parent.mkdir(parents=True, exist_ok=True)
-    asked.result.write_text(json.dumps(result, indent=1, default=str))
+    result = json.loads(asked.shown.read_text()) if asked.shown else run(asked)
     print(report.markdown(result))
-    print(f"The figures are in {asked.result}.", file=sys.stderr)
+    print(f"The figures are in {asked.shown or asked.result}.", file=sys.stderr)
     if asked.report:
         report.write_into(asked.report, result)
 

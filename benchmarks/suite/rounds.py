@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,18 @@ class Rows:
         else:
             self.figures[key].append(workload.figures(sample))
 
+    def told(self) -> Json:
+        """All of it, as JSON has it."""
+        return {
+            "systems": self.facts,
+            "figures": self.medians(),
+            "counted": self.counted(),
+            "trouble": _by_workload(self.trouble),
+            "unsupported": _by_workload(self.unsupported),
+            "others": _others(self),
+            "samples": self.samples,
+        }
+
     def closed(self, contender: str, workload: str) -> bool:
         """Whether measuring it once more would tell nothing."""
         return (contender, workload) in self.trouble or (contender, workload) in self.unsupported
@@ -98,33 +110,34 @@ class Rows:
         return dict(found)
 
 
-async def measure(asked: Asked, database: Database, folder: Path) -> Json:
-    """Everything, round after round; the order of the contenders changes with the round."""
+async def measure(
+    asked: Asked, database: Database, folder: Path, keep: Callable[[Json], None]
+) -> Json:
+    """Everything, round after round; the order of the contenders changes with the round. ``keep`` is given
+    what there is after each."""
     rows = Rows()
     rows.trouble |= {(name, "environment"): why for name, why in asked.left_out.items()}
     began = time.time()
     load = psutil.getloadavg()
+    settings = await database.settings()
+    found: Json = {}
     for round_ in range(asked.rounds):
         order = list(asked.commands)
         random.Random(round_).shuffle(order)
         for command in order:
             _say(f"round {round_ + 1} of {asked.rounds}: {command.name}")
             await _turn(asked, command, round_, database, folder, rows)
-    return {
-        "began": began,
-        "seconds": time.time() - began,
-        "rounds": asked.rounds,
-        "load_before": load,
-        "machine": machine(),
-        "database": await database.settings(),
-        "systems": rows.facts,
-        "figures": rows.medians(),
-        "counted": rows.counted(),
-        "trouble": _by_workload(rows.trouble),
-        "unsupported": _by_workload(rows.unsupported),
-        "others": _others(rows),
-        "samples": rows.samples,
-    }
+        found = {
+            "began": began,
+            "seconds": time.time() - began,
+            "rounds": round_ + 1,
+            "load_before": load,
+            "machine": machine(),
+            "database": settings,
+            **rows.told(),
+        }
+        keep(found)
+    return found
 
 
 async def _turn(
