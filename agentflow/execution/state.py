@@ -128,6 +128,42 @@ class ExecutionState:
     an iteration of the loop began, and the canonical position of that moment.
     """
 
+    __slots__ = (
+        "arrived",
+        "carried",
+        "clock_at",
+        "created_at",
+        "edges",
+        "ended_at",
+        "error",
+        "error_node",
+        "evaluating",
+        "execution_id",
+        "fields",
+        "initial_state",
+        "items",
+        "iterations",
+        "kept",
+        "known",
+        "metadata",
+        "open_parts",
+        "output",
+        "parked",
+        "plan",
+        "ready",
+        "released",
+        "sent_back",
+        "seq",
+        "started_at",
+        "status",
+        "steps",
+        "taken_in",
+        "touched",
+        "unfinished",
+        "unresolved",
+        "visits",
+    )
+
     def __init__(self, plan: Plan, execution_id: str) -> None:
         self.plan = plan
         self.execution_id = execution_id
@@ -161,7 +197,7 @@ class ExecutionState:
         self.evaluating: set[str] = set()
         self.ready: list[tuple[int, int, int]] = []
         self.known: dict[tuple[int, str, int], tuple[Json, tuple[int, ...]]] = {}
-        self.fields = {field.name: field for field in plan.fields}
+        self.fields = plan.named
 
     @property
     def over(self) -> bool:

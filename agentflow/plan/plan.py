@@ -186,10 +186,14 @@ class Plan(msgspec.Struct, frozen=True):
     """Features that validate but that this version cannot execute, each named in one sentence."""
     ids: dict[str, int] = {}
     """Node id -> index; filled in when the plan is made."""
+    named: dict[str, Field] = {}
+    """Name -> state field; filled in when the plan is made."""
 
     def __post_init__(self) -> None:
         if not self.ids:
             msgspec.structs.force_setattr(self, "ids", {node.id: node.index for node in self.nodes})
+        if not self.named:
+            msgspec.structs.force_setattr(self, "named", {each.name: each for each in self.fields})
 
     def node(self, node_id: str) -> PlanNode:
         """The node of this id. Raises KeyError."""

@@ -278,7 +278,7 @@ class Machine:
 def facts(state: ExecutionState) -> dict[str, Json]:
     """Everything that is folded; what ``decide`` notes for itself is left out."""
     notes = {"plan", "touched", "released", "evaluating", "ready", "known", "fields"}
-    found = {name: value for name, value in vars(state).items() if name not in notes}
+    found = {name: getattr(state, name) for name in state.__slots__ if name not in notes}
     found["steps"] = [_facts_of(step) for step in state.steps.values()]
     found["visits"] = {node: [step.key for step in found] for node, found in state.visits.items()}
     found["kept"] = {node: [step.key for step in found] for node, found in state.kept.items()}
