@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 
@@ -29,40 +29,79 @@ class TokenDelta(msgspec.Struct, frozen=True, tag=True):
 StreamItem = Recorded | TokenDelta
 
 
+class Watcher:
+    """What one watcher has yet to receive; ``None`` is the last. There is one for every execution that
+    somebody waits for, so it holds nothing while nothing comes. ``lag``: items that it has not taken."""
+
+    __slots__ = ("_came", "_due", "lag")
+
+    def __init__(self) -> None:
+        self._due: list[Sequence[StreamItem] | None] | None = None
+        self._came: asyncio.Future[None] | None = None
+        self.lag = 0
+
+    def put(self, items: Sequence[StreamItem] | None) -> None:
+        self.lag += 1
+        if self._due is None:
+            self._due = [items]
+        else:
+            self._due.append(items)
+        if self._came is not None and not self._came.done():
+            self._came.set_result(None)
+
+    def take(self) -> Iterator[Sequence[StreamItem] | None]:
+        """What is there, in order."""
+        due, self._due = self._due or (), None
+        for items in due:
+            self.lag -= 1
+            yield items
+
+    def come(self) -> asyncio.Future[None]:
+        """Done once there is something to take."""
+        self._came = asyncio.get_running_loop().create_future()
+        if self._due is not None:
+            self._came.set_result(None)
+        return self._came
+
+
 class Stream:
-    """The watchers of one execution. Each has a bounded queue; one that lags too far is cut off
-    (``None`` is its last item) and reconnects from the journal, so a slow reader never holds memory.
+    """The watchers of one execution. What each has yet to receive is bounded; one that lags too far is cut
+    off and reconnects from the journal, so a slow reader never holds memory.
     """
+
+    __slots__ = ("_beginning", "_ended", "_watchers")
 
     LIMIT = 10_000
 
     def __init__(self) -> None:
         self._beginning: tuple[Recorded, ...] = ()
-        self._queues: set[asyncio.Queue[Sequence[StreamItem] | None]] = set()
+        self._watchers: tuple[Watcher, ...] = ()
         self._ended = False
 
-    def subscribe(self) -> asyncio.Queue[Sequence[StreamItem] | None]:
-        queue: asyncio.Queue[Sequence[StreamItem] | None] = asyncio.Queue()
+    def subscribe(self) -> Watcher:
+        watcher = Watcher()
         if self._ended:
-            queue.put_nowait(None)
+            watcher.put(None)
         else:
-            self._queues.add(queue)
-        return queue
+            self._watchers = (*self._watchers, watcher)
+        return watcher
 
-    def unsubscribe(self, queue: asyncio.Queue[Sequence[StreamItem] | None]) -> None:
-        self._queues.discard(queue)
+    def unsubscribe(self, watcher: Watcher) -> None:
+        self._watchers = tuple(each for each in self._watchers if each is not watcher)
 
     def begin(self, recorded: Sequence[Recorded]) -> None:
         """Publish the first events of the execution. They are kept until others follow: who submits an
-        execution watches it at once, and need not ask the journal."""
+        execution watches it at once, and need not ask the journal; whoever comes after that does."""
         self._beginning = tuple(recorded)
         self.publish(recorded)
 
     def since(self, after: int) -> list[Recorded] | None:
-        """The events past ``after``, where all there are so far are at hand."""
-        if not self._beginning:
+        """The events past ``after``, where all there are so far are at hand: they are, to the first who
+        asks."""
+        beginning, self._beginning = self._beginning, ()
+        if not beginning:
             return None
-        return [entry for entry in self._beginning if entry.seq > after]
+        return [entry for entry in beginning if entry.seq > after]
 
     def add(self, recorded: Sequence[Recorded]) -> None:
         """Publish events that follow."""
@@ -71,29 +110,29 @@ class Stream:
 
     def publish(self, items: Sequence[StreamItem]) -> None:
         """Give these to every watcher of now."""
-        for queue in tuple(self._queues):
-            if queue.qsize() >= self.LIMIT:
-                self._queues.discard(queue)
-                queue.put_nowait(None)
+        for watcher in self._watchers:
+            if watcher.lag >= self.LIMIT:
+                self.unsubscribe(watcher)
+                watcher.put(None)
             else:
-                queue.put_nowait(items)
+                watcher.put(items)
 
     def end(self) -> None:
         """Tell every watcher, present and future, that nothing follows here."""
         self._ended = True
-        for queue in self._queues:
-            queue.put_nowait(None)
-        self._queues.clear()
+        for watcher in self._watchers:
+            watcher.put(None)
+        self._watchers = ()
 
     def __bool__(self) -> bool:
-        return bool(self._queues)
+        return bool(self._watchers)
 
 
 async def follow(
     journal: Journal, execution_id: str, after: int, stream: Stream | None
 ) -> AsyncIterator[Sequence[StreamItem]]:
     """Durable events past ``after``, then what the stream brings; it ends with it."""
-    queue = stream.subscribe() if stream is not None else None
+    watcher = stream.subscribe() if stream is not None else None
     try:
         past: Sequence[Recorded] | None = stream.since(after) if stream is not None else None
         at_hand = past is not None
@@ -107,12 +146,15 @@ async def follow(
             if at_hand or len(past) < PAGE:
                 break
             past = await journal.read(execution_id, after, PAGE)
-        if queue is None:
-            return
-        while (items := await queue.get()) is not None:
-            fresh = [item for item in items if not isinstance(item, Recorded) or item.seq > after]
-            if fresh:
-                yield fresh
+        past = None
+        while watcher is not None:
+            for items in watcher.take():
+                if items is None:
+                    return
+                fresh = [e for e in items if not isinstance(e, Recorded) or e.seq > after]
+                if fresh:
+                    yield fresh
+            await watcher.come()
     finally:
-        if stream is not None and queue is not None:
-            stream.unsubscribe(queue)
+        if stream is not None and watcher is not None:
+            stream.unsubscribe(watcher)
