@@ -33,21 +33,33 @@ class Durability:
     nothing runs ahead of its commit while ``barrier`` is not durable. ``held``: attempts that wait for
     that without an event of their own. ``unnamed``: blobs of results of which no event is written."""
 
+    __slots__ = (
+        "_early",
+        "_mode",
+        "_once",
+        "_state",
+        "barrier",
+        "durable",
+        "held",
+        "last",
+        "unnamed",
+    )
+
     def __init__(self, state: ExecutionState) -> None:
         self.last = self.durable = self.barrier = state.seq
-        self.held: list[Command] = []
-        self.unnamed: list[ev.Blob] = []
+        self.held: tuple[Command, ...] = ()
+        self.unnamed: tuple[ev.Blob, ...] = ()
         self._state = state
         self._mode = state.plan.settings.durability
-        self._once = {node.id for node in state.plan.nodes if node.effects == "once"}
-        self._early: dict[str, int] = {}
+        self._once = {node.id for node in state.plan.nodes if node.effects == "once"} or None
+        self._early: dict[str, int] | None = None
 
     def rows(self, events: Sequence[ev.Event]) -> tuple[ev.Event, ...]:
         """Those of the events that are written."""
         if self._mode != "none":
             return tuple(events)
         for event in events:
-            if isinstance(event, ev.StepCompleted):
+            if isinstance(event, ev.StepCompleted) and event.blobs:
                 self.unnamed += event.blobs
         return tuple(event for event in events if _is_written(event))
 
@@ -66,7 +78,9 @@ class Durability:
     def committed(self, append: Append) -> None:
         """The append is durable."""
         self.durable += len(append.events)
-        self._early = {key: seq for key, seq in self._early.items() if seq > self.durable}
+        if self._early is not None:
+            left = {key: seq for key, seq in self._early.items() if seq > self.durable}
+            self._early = left or None
 
     @property
     def settled(self) -> bool:
@@ -85,14 +99,16 @@ class Durability:
             return [], effects
         early: list[Command] = []
         later: list[Command] = []
+        led: dict[str, int] = {} if self._early is None else self._early
         for effect in effects:
             if not isinstance(effect, Dispatch):
                 early.append(effect)
             elif self._state.plan.nodes[effect.node].effects == "once":
                 later.append(effect)
             else:
-                self._early[self._attempt(effect)] = self.last
+                led[self._attempt(effect)] = self.last
                 early.append(effect)
+        self._early = led or None
         return early, later
 
     def hold(self, effects: list[Command], may_lead: bool) -> list[Command]:
@@ -100,26 +116,27 @@ class Durability:
         back while nothing may run ahead."""
         if self._mode != "none" or (may_lead and self.may_lead()):
             return effects
-        self.held += [effect for effect in effects if isinstance(effect, Dispatch)]
+        self.held += tuple(effect for effect in effects if isinstance(effect, Dispatch))
         return [effect for effect in effects if not isinstance(effect, Dispatch)]
 
     def let_go(self) -> list[Command]:
         """What was held back, now that it may leave."""
-        held, self.held = self.held, []
-        return held
+        held, self.held = self.held, ()
+        return list(held)
 
     def unknown(self, attempts: Iterable[str]) -> list[str]:
         """Those of the attempts that the journal does not name: no other owner will ask for them."""
         if self._mode == "none":
             return list(attempts)
-        return [key for key in attempts if key in self._early]
+        early = self._early or ()
+        return [key for key in attempts if key in early]
 
     def _attempt(self, dispatch: Dispatch) -> str:
         execution_id, step = self._state.execution_id, dispatch.step
         return attempt_id(execution_id, step, dispatch.generation, dispatch.attempt)
 
     def _settles(self, event: ev.Event) -> bool:
-        if not self._once or not isinstance(event, ev.TERMINAL_STEP):
+        if self._once is None or not isinstance(event, ev.TERMINAL_STEP):
             return False
         return node_id_of(event.step) in self._once
 

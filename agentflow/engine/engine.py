@@ -307,7 +307,7 @@ class Engine:
             return
         if owned.state.over != (command.kind == RETRY):
             return
-        owned.obeyed.add(command.id)
+        owned.obeyed |= {command.id}
         if command.kind == SIGNAL:
             self._scheduler.answer(owned, command)
             return

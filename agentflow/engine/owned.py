@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from agentflow.engine.deadlines import Deadline
 from agentflow.engine.durability import Durability
 from agentflow.engine.outcome import outcome_of
 from agentflow.engine.stream import Stream
@@ -21,6 +22,9 @@ from agentflow.plan.plan import Field, PlanNode
 
 WAITING = ("human", "wait")
 """Types of nodes whose steps wait for something outside."""
+NO_COMMANDS: frozenset[int] = frozenset()
+NO_NODES: frozenset[str] = frozenset()
+"""What most executions have, so that none has an empty set of its own."""
 
 
 class Owned:
@@ -28,6 +32,22 @@ class Owned:
     ``committed`` says that its row is, ``ended`` that its outcome is, ``withdrawn`` that its caller was
     told it is not accepted, ``doubted`` that it was not committed yet when we entered again: should it
     turn out to be, it may be another's already."""
+
+    __slots__ = (
+        "_waiting",
+        "attempts",
+        "committed",
+        "doubted",
+        "durability",
+        "ended",
+        "next_seq",
+        "obeyed",
+        "state",
+        "stream",
+        "tenant",
+        "timers",
+        "withdrawn",
+    )
 
     def __init__(self, state: ExecutionState, tenant: str) -> None:
         self.state = state
@@ -39,10 +59,10 @@ class Owned:
         self.withdrawn = False
         self.doubted = False
         self.stream = Stream()
-        self.timers: dict[str, asyncio.TimerHandle] = {}
+        self.timers: dict[str, Deadline] = {}
         self.attempts: dict[str, tuple[str, int, int]] = {}
-        self.obeyed: set[int] = set()
-        self._waiting = {node.id for node in state.plan.nodes if node.type in WAITING}
+        self.obeyed: frozenset[int] = NO_COMMANDS
+        self._waiting = frozenset([n.id for n in state.plan.nodes if n.type in WAITING]) or NO_NODES
 
     @property
     def id(self) -> str:
@@ -55,7 +75,7 @@ class Owned:
 
     def outcome(self) -> Outcome:
         """The row of the execution, which is over; it names the blobs that no event does."""
-        return msgspec.structs.replace(outcome_of(self.state), blobs=tuple(self.durability.unnamed))
+        return msgspec.structs.replace(outcome_of(self.state), blobs=self.durability.unnamed)
 
     def waits_ended(self, events: Sequence[Event]) -> tuple[str, ...]:
         """Names of the waits that end with these events."""

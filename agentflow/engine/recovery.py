@@ -194,7 +194,7 @@ class Recovery:
             error = ErrorInfo(refusal.type, refusal.message)
             self._scheduler.adopt(owned, lost, Concluded(at=at, error=error))
         elif first is not None and first.kind == CANCEL:
-            owned.obeyed.add(first.id)
+            owned.obeyed |= {first.id}
             self._scheduler.adopt(owned, lost, asked_by(first, at), (first.id,))
         elif owned.state.plan.settings.durability == "none" and not owned.state.over:
             self._scheduler.adopt(owned, lost, Concluded(at=at, error=LOST))

@@ -203,7 +203,7 @@ class Scheduler:
 
         def settle(error: AgentFlowError | None) -> None:
             if error is None and accept is not None and owned.withdrawn:
-                owned.durability.held.clear()
+                owned.durability.let_go()
                 self._durable(owned, append, [])
                 self.advance(owned, hp.CancelAsked(at=self.clock(), reason=WITHDRAWN))
             elif error is None and accept is not None and owned.doubted:
@@ -378,8 +378,8 @@ class Scheduler:
         owned.timers.clear()
         owned.stream.end()
         if owned.attempts:
-            loop = asyncio.get_running_loop()
-            owned.timers["linger"] = loop.call_later(LINGER_S, self._let_go, owned)
+            lingering = self.timers.deadlines.later(LINGER_S, self._let_go, owned)
+            owned.timers["linger"] = lingering
         else:
             self._let_go(owned)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from agentflow.engine.deadlines import Deadlines
 from agentflow.engine.owned import Owned
 from agentflow.execution import happenings as hp
 from agentflow.execution.state import Step
@@ -27,25 +27,29 @@ class Timers:
         driven: Callable[[Owned], bool],
         continuing: Callable[[Owned, PlanNode], tuple[int, ...]],
     ) -> None:
+        self.deadlines = Deadlines()
         self._clock = clock
         self._happen = happen
         self._expire = expire
         self._driven = driven
         self._continuing = continuing
+        self._passed = self._pass  # one object, which every timer has
+        self._ended = self._execution_limit
 
     def later(
         self, owned: Owned, name: str, seconds: float, call: Callable[..., None], *args: Any
     ) -> None:
         """Call this after a while, if the execution is still ours and open; instead of what was to be
         called under the same name."""
-
-        def fire() -> None:
-            owned.timers.pop(name, None)
-            if self._driven(owned) and not owned.state.over:
-                call(*args)
-
         self.forget(owned, name)
-        owned.timers[name] = asyncio.get_running_loop().call_later(seconds, fire)
+        owned.timers[name] = self.deadlines.later(seconds, self._passed, owned, name, call, args)
+
+    def _pass(
+        self, owned: Owned, name: str, call: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        owned.timers.pop(name, None)
+        if self._driven(owned) and not owned.state.over:
+            call(*args)
 
     def forget(self, owned: Owned, name: str) -> None:
         """Call nothing under this name."""
@@ -60,7 +64,7 @@ class Timers:
             self.forget(owned, "limit")
             return
         left = owned.state.clock_at + owned.state.plan.settings.timeout_s - self._clock()
-        self.later(owned, "limit", max(0.0, left), self._execution_limit, owned)
+        self.later(owned, "limit", max(0.0, left), self._ended, owned)
 
     def left(self, owned: Owned, step: Step) -> float:
         """Seconds left of a step's limit and of its execution's, whichever ends first, for a step whose
