@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from agentflow.engine.deadlines import Deadline, Deadlines
 from agentflow.engine.plain import plain
 from agentflow.errors import NodeFailed, SourceNotFound, StepError, StepTimeout
 from agentflow.execution.events import Blob, Cached, ErrorInfo, ModelCall, Worker
@@ -145,6 +146,7 @@ class Performer:
         self._open_source = open_source
         self._close = close
         self._blobs = blobs
+        self._deadlines = Deadlines()
 
     async def perform(
         self, attempt: Attempt, on_text: Callable[[str], None], pool: str = "", host: str = ""
@@ -175,7 +177,7 @@ class Performer:
             return node.run_inline(context)
         if is_waiting(node):
             raise NodeFailed(f"Nodes of type {attempt.node.type!r} wait on no worker")
-        limit = _Limit(attempt.timeout_s)
+        limit = _Limit(self._deadlines, attempt.timeout_s)
         try:
             return await node.run(context)
         except asyncio.CancelledError as error:
@@ -222,23 +224,22 @@ class _Limit:
     """Cancels the task it is made in once an attempt is well past its time. For every attempt there is one,
     so it is no more than a timer."""
 
-    __slots__ = ("_task", "_timer", "passed")
+    __slots__ = ("_deadline", "_task", "passed")
 
-    def __init__(self, timeout_s: float | None) -> None:
+    def __init__(self, deadlines: Deadlines, timeout_s: float | None) -> None:
         self.passed = False
         self._task = asyncio.current_task()
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | None = None
         if timeout_s is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(timeout_s + SPARE_S, self._pass)
+            self._deadline = deadlines.later(timeout_s + SPARE_S, self._pass)
 
     def _pass(self) -> None:
         if self._task is not None:
             self.passed = self._task.cancel()
 
     def lift(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
 
 
 def describe(error: StepError) -> ErrorInfo:
