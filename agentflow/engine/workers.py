@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -154,11 +155,14 @@ class Performer:
         """Do one attempt; ``on_text`` hears the pieces of a reply as they come."""
         began = time.monotonic()
         context = self._context(attempt, on_text)
+        limit = _Limit(self._deadlines)
         try:
-            result = await self._run(attempt, context)
+            result = self._begin(attempt, context, limit)
+            if not isinstance(result, StepResult):
+                result = await result
             result = _as_json(attempt, result)
         except asyncio.CancelledError:
-            failure = ErrorInfo("Cancelled", "The attempt was cancelled")
+            failure = _cancelled(attempt, limit)
         except StepError as error:
             failure = describe(error)
         except Exception as error:  # noqa: BLE001 - it ends the attempt, not the worker
@@ -169,35 +173,29 @@ class Performer:
             worker = _worker(began, pool, host)
             calls, blobs = tuple(context.calls), tuple(context.blobs)
             return Done(attempt.id, result.result, result.delta, calls, worker, blobs)
+        finally:
+            limit.lift()
         return Failed(attempt.id, failure, tuple(context.calls), _worker(began, pool, host))
 
-    async def _run(self, attempt: Attempt, context: StepContext) -> StepResult:
+    def _begin(
+        self, attempt: Attempt, context: StepContext, limit: _Limit
+    ) -> StepResult | Awaitable[StepResult]:
+        """The result of a node that needs no time, or what is to be awaited for it."""
         node = self._nodes.of_type(attempt.node.type)
         if is_inline(node, attempt.node.placement):
             return node.run_inline(context)
         if is_waiting(node):
             raise NodeFailed(f"Nodes of type {attempt.node.type!r} wait on no worker")
-        limit = _Limit(self._deadlines, attempt.timeout_s)
-        try:
-            return await node.run(context)
-        except asyncio.CancelledError as error:
-            if not limit.passed:
-                raise
-            text = (
-                f"Node {attempt.node.id!r} had {attempt.timeout_s:g} s left, and nobody stopped it"
-            )
-            raise StepTimeout(text) from error
-        finally:
-            limit.lift()
+        limit.set(attempt.timeout_s)
+        return node.run(context)
+
+    async def _source(self, attempt: Attempt, source_id: str) -> Source:
+        for source in attempt.sources:
+            if source.id == source_id:
+                return await self._open_source(source, attempt.tenant)
+        raise SourceNotFound(f"Node {attempt.node.id!r} has no source {source_id!r}")
 
     def _context(self, attempt: Attempt, on_text: Callable[[str], None]) -> StepContext:
-        sources = {source.id: source for source in attempt.sources}
-
-        async def open_source(source_id: str) -> Source:
-            if source_id not in sources:
-                raise SourceNotFound(f"Node {attempt.node.id!r} has no source {source_id!r}")
-            return await self._open_source(sources[source_id], attempt.tenant)
-
         return StepContext(
             node=attempt.node,
             view=attempt.view,
@@ -208,7 +206,7 @@ class Performer:
             attempt=attempt.attempt,
             generation=attempt.generation,
             epoch=attempt.epoch,
-            open_source=open_source,
+            open_source=partial(self._source, attempt),
             emit=on_text,
             keep=self._blobs,
         )
@@ -224,22 +222,33 @@ class _Limit:
     """Cancels the task it is made in once an attempt is well past its time. For every attempt there is one,
     so it is no more than a timer."""
 
-    __slots__ = ("_deadline", "_task", "passed")
+    __slots__ = ("_deadline", "_deadlines", "passed")
 
-    def __init__(self, deadlines: Deadlines, timeout_s: float | None) -> None:
+    def __init__(self, deadlines: Deadlines) -> None:
         self.passed = False
-        self._task = asyncio.current_task()
+        self._deadlines = deadlines
         self._deadline: Deadline | None = None
-        if timeout_s is not None:
-            self._deadline = deadlines.later(timeout_s + SPARE_S, self._pass)
 
-    def _pass(self) -> None:
-        if self._task is not None:
-            self.passed = self._task.cancel()
+    def set(self, timeout_s: float | None) -> None:
+        if timeout_s is not None:
+            task = asyncio.current_task()
+            self._deadline = self._deadlines.later(timeout_s + SPARE_S, self._pass, task)
+
+    def _pass(self, task: asyncio.Task[Done | Failed] | None) -> None:
+        if task is not None:
+            self.passed = task.cancel()
 
     def lift(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+
+
+def _cancelled(attempt: Attempt, limit: _Limit) -> ErrorInfo:
+    """Why an attempt was cancelled."""
+    if not limit.passed:
+        return ErrorInfo("Cancelled", "The attempt was cancelled")
+    text = f"Node {attempt.node.id!r} had {attempt.timeout_s:g} s left, and nobody stopped it"
+    return describe(StepTimeout(text))
 
 
 def describe(error: StepError) -> ErrorInfo:
@@ -268,12 +277,27 @@ def _worker(began: float, pool: str, host: str) -> Worker:
     return Worker(os.getpid(), host, pool, round(time.monotonic() - began, 6))
 
 
+class _Texts:
+    """The pieces of an attempt's reply, on their way to who watches."""
+
+    __slots__ = ("_attempt", "_offset", "_report")
+
+    def __init__(self, attempt: str, report: Callable[[Report], None]) -> None:
+        self._attempt = attempt
+        self._report = report
+        self._offset = 0
+
+    def add(self, text: str) -> None:
+        self._report(Delta(self._attempt, self._offset, text))
+        self._offset += len(text)
+
+
 class InProcessWorkers:
     """Workers as tasks of this process's event loop: for ``--local`` and for tests."""
 
     def __init__(self, performer: Performer) -> None:
         self._performer = performer
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[Done | Failed]] = {}
         self._on_reports: OnReports | None = None
 
     def open(self, on_reports: OnReports) -> None:
@@ -281,16 +305,20 @@ class InProcessWorkers:
 
     def dispatch(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
-            task = asyncio.create_task(self._attempt(attempt), name=attempt.id)
+            texts = _Texts(attempt.id, self._report)
+            work = self._performer.perform(attempt, texts.add, "local", "local")
+            task = asyncio.create_task(work, name=attempt.id)
             self._tasks[attempt.id] = task
             task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Done | Failed]) -> None:
         self._tasks.pop(task.get_name(), None)
         if task.cancelled():  # before it began: the performer had no say
             error = ErrorInfo("Cancelled", "The attempt was cancelled")
             worker = Worker(os.getpid(), "local", "local")
             self._report(Failed(task.get_name(), error, (), worker))
+        else:
+            self._report(task.result())
 
     def cancel(self, attempt_ids: Sequence[str]) -> None:
         for attempt_id in attempt_ids:
@@ -314,16 +342,6 @@ class InProcessWorkers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._performer.close()
-
-    async def _attempt(self, attempt: Attempt) -> None:
-        offset = 0
-
-        def on_text(text: str) -> None:
-            nonlocal offset
-            self._report(Delta(attempt.id, offset, text))
-            offset += len(text)
-
-        self._report(await self._performer.perform(attempt, on_text, "local", "local"))
 
     def _report(self, report: Report) -> None:
         if self._on_reports is not None:
