@@ -10,6 +10,7 @@ character).
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 
 from agentflow.engine.workers import Performer
@@ -24,6 +25,13 @@ CARRIED = "carried"
 """The field that the steps of the payload workload read and write."""
 
 
+@functools.lru_cache(16)
+def words(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """What the prompt says, and by how much; read once, as it is for every execution the same."""
+    what, *rest = prompt.split()
+    return what, tuple(rest)
+
+
 class Body:
     """The code of a step. ``folder``: where the recovery workload keeps its file."""
 
@@ -32,7 +40,7 @@ class Body:
         self._gate = Gate()
 
     async def run(self, context: StepContext) -> StepResult:
-        what, *rest = str(context.options["prompt"]).split()
+        what, rest = words(str(context.options["prompt"]))
         text = "done"
         if what == "sleep":
             await asyncio.sleep(float(rest[0]))

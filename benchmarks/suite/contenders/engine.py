@@ -151,11 +151,13 @@ class EngineWorkloads:
 
         async def execute() -> None:
             """From submission to the durable end."""
-            asked = prepared.submission()
-            keys.append(asked.execution_id)
             async with self._door:
+                asked = prepared.submission()
+                key = asked.execution_id
+                keys.append(key)
                 await self._engine.accept(asked)
-            async for _ in self._engine.watch(asked.execution_id, 0):
+            del asked  # a client keeps no more than the id
+            async for _ in self._engine.watch(key, 0):
                 pass
 
         done = await serving.in_flight(count, at_once, execute)
