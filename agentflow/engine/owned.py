@@ -106,7 +106,7 @@ class Owned:
             node=node,
             view=view(self.state, node),
             fields=_fields_of(self.state, node),
-            sources=tuple(self.state.plan.source(source) for source in node.sources),
+            sources=tuple([self.state.plan.source(source) for source in node.sources]),
             timeout_s=timeout_s,
             losses=step.losses,
         )
@@ -115,7 +115,7 @@ class Owned:
 def _fields_of(state: ExecutionState, node: PlanNode) -> tuple[Field, ...]:
     """The fields that a node reads or writes: what its worker needs to know of the state."""
     names = dict.fromkeys([*(read.field for read in node.reads), node.output_key or ""])
-    return tuple(state.fields[name] for name in names if name in state.fields)
+    return tuple([state.fields[name] for name in names if name in state.fields])
 
 
 def settling(durable: asyncio.Future[None]) -> Callable[[AgentFlowError | None], None]:

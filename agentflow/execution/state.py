@@ -19,6 +19,10 @@ Json = Any
 OPEN, TAKEN, SKIPPED = 0, 1, 2
 OVER = frozenset({"completed", "failed", "cancelled", "timed_out"})
 UNFINISHED = frozenset({"running", "retrying", "waiting"})
+_NO_LOOPS: list[Any] = []
+"""What is kept for each loop of a plan that has none."""
+_NO_JOINS: dict[int, list[int]] = {}
+"""What arrived at the joins of a plan of which every join is ``all``."""
 
 
 class Step:
@@ -187,11 +191,14 @@ class ExecutionState:
         self.edges = bytearray(len(plan.edges))
         self.unresolved = [node.awaited for node in plan.nodes]
         self.taken_in = [0] * len(plan.nodes)
-        self.arrived: dict[int, list[int]] = {}
-        self.iterations = [1] * len(plan.loops)
-        self.open_parts = [loop.parts for loop in plan.loops]
-        self.carried = [0] * len(plan.loops)
-        self.sent_back: list[Step | None] = [None] * len(plan.loops)
+        self.arrived: dict[int, list[int]] = _NO_JOINS if plan.fixed else {}
+        if plan.loops:
+            self.iterations = [1] * len(plan.loops)
+            self.open_parts = [loop.parts for loop in plan.loops]
+            self.carried = [0] * len(plan.loops)
+            self.sent_back: list[Step | None] = [None] * len(plan.loops)
+        else:
+            self.iterations = self.open_parts = self.carried = self.sent_back = _NO_LOOPS
         self.touched: list[int] = []
         self.released: dict[int, tuple[int, ...]] = {}
         self.evaluating: set[str] = set()
