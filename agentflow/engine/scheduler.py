@@ -252,8 +252,7 @@ class Scheduler:
             return
         key, attempt, generation = owned.attempts[report.id]
         if isinstance(report, Delta):
-            if owned.stream:
-                owned.stream.publish([TokenDelta(key, attempt, report.offset, report.text)])
+            owned.stream.say(TokenDelta(key, attempt, report.offset, report.text))
             return
         self._forget(owned, report.id)
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 
-from agentflow.execution.events import TERMINAL_EXECUTION
+from agentflow.execution.events import TERMINAL_EXECUTION, TERMINAL_STEP, StepRetrying
 from agentflow.execution.journal import Journal, Recorded
 
 PAGE = 500
 """Events of a journal that are read at once."""
+FEW = 64
+"""Pieces of a reply that are kept one by one."""
 
 
 class TokenDelta(msgspec.Struct, frozen=True, tag=True):
@@ -67,23 +69,33 @@ class Watcher:
 class Stream:
     """The watchers of one execution. What each has yet to receive is bounded; one that lags too far is cut
     off and reconnects from the journal, so a slow reader never holds memory.
+
+    What running attempts said so far is kept, up to ``KEPT`` characters of each: a watcher that comes
+    after the first piece of a reply hears it from the beginning.
     """
 
-    __slots__ = ("_beginning", "_ended", "_watchers")
+    __slots__ = ("_beginning", "_ended", "_said", "_watchers")
 
     LIMIT = 10_000
+    KEPT = 64 * 1024
 
     def __init__(self) -> None:
         self._beginning: tuple[Recorded, ...] = ()
         self._watchers: tuple[Watcher, ...] = ()
+        self._said: dict[str, _Said] | None = None
         self._ended = False
 
     def subscribe(self) -> Watcher:
         watcher = Watcher()
         if self._ended:
             watcher.put(None)
-        else:
-            self._watchers = (*self._watchers, watcher)
+            return watcher
+        self._watchers = (*self._watchers, watcher)
+        said = [
+            delta for kept in (self._said or {}).values() if (delta := kept.whole()) is not None
+        ]
+        if said:
+            watcher.put(said)
         return watcher
 
     def unsubscribe(self, watcher: Watcher) -> None:
@@ -93,7 +105,7 @@ class Stream:
         """Publish the first events of the execution. They are kept until others follow: who submits an
         execution watches it at once, and need not ask the journal; whoever comes after that does."""
         self._beginning = tuple(recorded)
-        self.publish(recorded)
+        self._put(recorded)
 
     def since(self, after: int) -> list[Recorded] | None:
         """The events past ``after``, where all there are so far are at hand: they are, to the first who
@@ -104,11 +116,26 @@ class Stream:
         return [entry for entry in beginning if entry.seq > after]
 
     def add(self, recorded: Sequence[Recorded]) -> None:
-        """Publish events that follow."""
+        """Publish events that follow. With the end of an attempt goes what it said."""
         self._beginning = ()
-        self.publish(recorded)
+        if self._said is not None:
+            for item in recorded:
+                if isinstance(item.event, (*TERMINAL_STEP, StepRetrying)):
+                    self._said.pop(item.event.step, None)
+            self._said = self._said or None
+        self._put(recorded)
 
-    def publish(self, items: Sequence[StreamItem]) -> None:
+    def say(self, delta: TokenDelta) -> None:
+        """Publish a piece of a reply."""
+        if self._said is None:
+            self._said = {}
+        kept = self._said.get(delta.step)
+        if kept is None or kept.attempt != delta.attempt:
+            kept = self._said[delta.step] = _Said(delta.step, delta.attempt)
+        kept.add(delta, self.KEPT)
+        self._put((delta,))
+
+    def _put(self, items: Sequence[StreamItem]) -> None:
         """Give these to every watcher of now."""
         for watcher in self._watchers:
             if watcher.lag >= self.LIMIT:
@@ -123,9 +150,36 @@ class Stream:
         for watcher in self._watchers:
             watcher.put(None)
         self._watchers = ()
+        self._said = None
 
-    def __bool__(self) -> bool:
-        return bool(self._watchers)
+
+class _Said:
+    """The text of an attempt so far; nothing once it is longer than what is kept."""
+
+    __slots__ = ("_from", "_length", "_pieces", "_step", "attempt")
+
+    def __init__(self, step: str, attempt: int) -> None:
+        self.attempt = attempt
+        self._step = step
+        self._from = -1
+        self._pieces: list[str] = []
+        self._length = 0
+
+    def add(self, delta: TokenDelta, limit: int) -> None:
+        if self._from < 0:
+            self._from = delta.offset
+        self._length += len(delta.text)
+        if self._length > limit:
+            self._pieces.clear()
+            return
+        self._pieces.append(delta.text)
+        if len(self._pieces) == FEW:  # each piece by itself takes ten times its letters
+            self._pieces[:] = ["".join(self._pieces)]
+
+    def whole(self) -> TokenDelta | None:
+        if not self._pieces:
+            return None
+        return TokenDelta(self._step, self.attempt, self._from, "".join(self._pieces))
 
 
 async def follow(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agentflow.engine.engine import Engine
-from agentflow.engine.stream import TokenDelta
+from agentflow.engine.stream import Stream, TokenDelta
 from agentflow.engine.workers import Delta
 from agentflow.errors import (
     Conflict,
@@ -254,6 +254,83 @@ async def test_deltas_reach_a_watcher_live():
             if len(texts) == 2:
                 go.set()
     assert texts == ["he", "llo"]
+
+
+async def test_watcher_that_comes_late_hears_a_reply_from_its_beginning():
+    store, asked = MemoryStore(), submission(one())
+    said, more, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def reply(attempt):
+        workers.report(Delta(attempt.id, 0, "he"))
+        workers.report(Delta(attempt.id, 2, "llo"))
+        said.set()
+        await more.wait()
+        workers.report(Delta(attempt.id, 5, " you"))
+        await go.wait()
+        return answer(attempt)
+
+    async with running(store, lambda attempt: reply(attempt)) as (engine, workers):
+        await engine.accept(asked)
+        await said.wait()
+        heard = []
+        async for batch in engine.watch(asked.execution_id, 0):
+            heard += [(each.offset, each.text) for each in batch if isinstance(each, TokenDelta)]
+            if heard:
+                more.set()
+            if len(heard) == 2:
+                go.set()
+    assert heard == [(0, "hello"), (5, " you")]
+
+
+async def test_watcher_that_comes_late_hears_nothing_of_an_attempt_that_failed():
+    store = MemoryStore()
+    asked = submission(one(retry={"max_attempts": 2, "initial_s": 0.001}))
+    again, go = asyncio.Event(), asyncio.Event()
+
+    async def reply(attempt):
+        if attempt.attempt == 1:
+            workers.report(Delta(attempt.id, 0, "of the first"))
+            raise ProviderUnavailable("503")
+        workers.report(Delta(attempt.id, 0, "of the second"))
+        again.set()
+        await go.wait()
+        return answer(attempt)
+
+    async with running(store, lambda attempt: reply(attempt)) as (engine, workers):
+        await engine.accept(asked)
+        async with asyncio.timeout(10):
+            await again.wait()
+        heard = []
+        async for batch in engine.watch(asked.execution_id, 0):
+            heard += [each.text for each in batch if isinstance(each, TokenDelta)]
+            if heard:
+                go.set()
+    assert heard == ["of the second"]
+
+
+async def test_reply_that_is_too_long_to_be_kept_is_heard_from_where_the_watcher_came():
+    store, asked = MemoryStore(), submission(one())
+    said, more, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    long = "x" * (Stream.KEPT + 1)
+
+    async def reply(attempt):
+        workers.report(Delta(attempt.id, 0, long))
+        said.set()
+        await more.wait()
+        workers.report(Delta(attempt.id, len(long), "end"))
+        await go.wait()
+        return answer(attempt)
+
+    async with running(store, lambda attempt: reply(attempt)) as (engine, workers):
+        await engine.accept(asked)
+        await said.wait()
+        heard = []
+        async for batch in engine.watch(asked.execution_id, 0):
+            more.set()
+            heard += [(each.offset, each.text) for each in batch if isinstance(each, TokenDelta)]
+            if heard:
+                go.set()
+    assert heard == [(len(long), "end")]
 
 
 async def test_watching_an_ended_execution_replays_and_ends():
