@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from agentflow.distributed.dispatch import RayWorkers
+from agentflow.distributed.feeds import Feed, FeedReader
 from agentflow.distributed.metrics import RayMetrics
 from agentflow.distributed.pools import NAMESPACE
 from agentflow.distributed.workers import resolve
@@ -68,6 +70,7 @@ class CoordinatorActor:
         self._workers: RayWorkers | None = None
         self._failure: AgentFlowError | None = None
         self._opened = asyncio.Event()
+        self._feeds: dict[str, Feed] = {}
         self._draining = False
         # Nobody calls a restarted actor, so the constructor, which runs on the loop, sets it going.
         self._opening = asyncio.get_running_loop().create_task(self._open())
@@ -114,10 +117,28 @@ class CoordinatorActor:
         await self._ours().accept(submission)
         return True
 
-    async def watch(self, execution_id: str, after: int) -> AsyncIterator[Sequence[StreamItem]]:
-        """What :meth:`Engine.watch` yields."""
-        async for items in self._ours().watch(execution_id, after):
-            yield items
+    async def feed(self, feed_id: str) -> AsyncIterator[bytes]:
+        """What a replica watches here, on one stream: :meth:`Feed.batches`."""
+        feed = self._feeds[feed_id] = Feed()
+        try:
+            async for batch in feed.batches():
+                yield batch
+        finally:
+            del self._feeds[feed_id]
+
+    async def watch(self, feed_id: str, key: int, execution_id: str, after: int) -> bool:
+        """Tell what :meth:`Engine.watch` yields on this feed; False when there is no such feed."""
+        feed = self._feeds.get(feed_id)
+        if feed is None:
+            return False
+        feed.open(key, self._ours().watch(execution_id, after))
+        return True
+
+    async def unwatch(self, feed_id: str, key: int) -> None:
+        """Nobody listens to this any more."""
+        feed = self._feeds.get(feed_id)
+        if feed is not None:
+            feed.close(key)
 
     async def nudge(self, execution_id: str) -> None:
         """A command waits for this execution."""
@@ -230,6 +251,7 @@ class RayDoor:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
         self._handles: dict[str, Any] = {}
+        self._feeds: dict[str, FeedReader] = {}
 
     async def accept(self, submission: Submission) -> None:
         order = rendezvous(submission.execution_id, self._names)
@@ -275,14 +297,18 @@ class RayDoor:
             handle = await self._handle(actor_name(owner))
         except ValueError:
             return
-        stream = handle.watch.options(num_returns="streaming").remote(execution_id, after)
+        feed = self._feeds.get(actor_name(owner))
+        if feed is None or feed.ended:
+            feed = self._feeds[actor_name(owner)] = FeedReader(handle, _answer)
         try:
-            async for ref in stream:
-                yield await _answer(ref)
+            async with aclosing(feed.watch(execution_id, after)) as items:
+                async for each in items:
+                    yield each
         except (RayActorError, StoreUnavailable):
             self._forget(owner)  # the owner is gone: the caller asks the journal
-        finally:
-            ray.cancel(stream)
+        else:
+            if feed.ended:
+                self._forget(owner)
 
     async def nudge(self, owner: str, execution_id: str) -> None:
         try:
@@ -300,7 +326,11 @@ class RayDoor:
         return [each or {"id": name, **absent} for name, each in zip(self._names, found)]
 
     async def close(self) -> None:
+        feeds = tuple(self._feeds.values())
+        self._feeds.clear()
         self._handles.clear()
+        for feed in feeds:
+            await feed.close()
 
     def _forget(self, owner: str) -> None:
         self._handles.pop(actor_name(owner), None)

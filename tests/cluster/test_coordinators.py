@@ -22,7 +22,7 @@ from agentflow.execution.journal import Recorded, Submission
 from agentflow.flow import Flow, open_flow
 from agentflow.settings import Settings
 from tests.cluster.conftest import poll
-from tests.fake_provider import FakeProvider, Text
+from tests.fake_provider import FakeProvider, Request, Text
 
 pytestmark = pytest.mark.cluster
 
@@ -129,6 +129,37 @@ async def test_door_streams_events_and_pieces_from_the_owner(flow: Flow) -> None
         if isinstance(each, TokenDelta) and each.step.startswith("short")
     )
     assert text == "a b c d"
+
+
+async def test_a_hundred_streams_at_once_each_hear_all_of_their_own_reply(flow: Flow) -> None:
+    gate, names = threading.Event(), [f"stream {index}" for index in range(100)]
+
+    def echoed(request: Request) -> Text:
+        if provider.calls == len(names):
+            gate.set()
+        words = request.prompt
+        return Text(words, pieces=(words[:5], words[5:]), gate=gate)
+
+    async def heard(name: str) -> str:
+        execution = await flow.submit(DEFAULT_TENANT, document, initial_state={"user_input": name})
+        text = ""
+        async for batch in flow.follow(DEFAULT_TENANT, execution):
+            for each in batch:
+                if isinstance(each, TokenDelta):
+                    assert each.offset == len(text)
+                    text += each.text
+        return text
+
+    with FakeProvider(default=echoed) as provider:
+        ask = {"id": "ask", "type": "llm", "metadata": {"source": "model"}}
+        document = workflow(provider.base_url) | {
+            "nodes": [ask],
+            "edges": [{"from": "ask", "to": "end"}],
+            "start_node": "ask",
+        }
+        async with asyncio.timeout(60):
+            told = await asyncio.gather(*(heard(name) for name in names))
+    assert told == names
 
 
 async def test_door_passes_typed_errors_through(flow: Flow) -> None:
