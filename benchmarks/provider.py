@@ -1,9 +1,10 @@
 """A model provider for measurements, in a process of its own: ``python -m benchmarks.provider``.
 
 It speaks chat completions over HTTP/1.1, whole and streamed, and costs little enough that thousands of
-calls at once measure their callers. The model ``wait-S`` answers S seconds after the request came; the
-first piece of a streamed answer is the moment, in nanoseconds of the machine's monotonic clock, at which
-it was sent. Prints its base URL and serves until its standard input ends.
+calls at once measure their callers. The model ``wait-S`` answers S seconds after the request came, and a
+streamed answer of ``wait-S-P`` comes in pieces P seconds apart; its first piece is the moment, in
+nanoseconds of the machine's monotonic clock, at which it was sent. Prints its base URL and serves until its
+standard input ends.
 """
 
 from __future__ import annotations
@@ -43,8 +44,12 @@ class Connection(asyncio.Protocol):
 
     def _asked(self, body: Json) -> None:
         model = str(body["model"])
-        answer = self._stream if body.get("stream") else self._whole
-        asyncio.get_running_loop().call_later(float(model.partition("-")[2]), answer, model)
+        _, wait_s, pause_s = (*model.split("-"), "0")[:3]
+        later = asyncio.get_running_loop().call_later
+        if body.get("stream"):
+            later(float(wait_s), self._stream, model, float(pause_s))
+        else:
+            later(float(wait_s), self._whole, model)
 
     def _whole(self, model: str) -> None:
         message = {"role": "assistant", "content": "ok " * PIECES, "refusal": None}
@@ -56,15 +61,23 @@ class Connection(asyncio.Protocol):
             % (len(body), body)
         )
 
-    def _stream(self, model: str) -> None:
+    def _stream(self, model: str, pause_s: float) -> None:
         self._transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         head = _head(model, "chat.completion.chunk")
         self._event(_chunk(head, {"role": "assistant", "content": ""}))
-        for index in range(PIECES):
+        self._pieces(head, 0, pause_s)
+
+    def _pieces(self, head: Json, index: int, pause_s: float) -> None:
+        """Send a piece and those after it: the next one after a pause, or all at once."""
+        while index < PIECES:
             text = f"{time.monotonic_ns()} " if index == 0 else "ok "
             self._event(_chunk(head, {"content": text}))
+            index += 1
+            if pause_s and index < PIECES:
+                asyncio.get_running_loop().call_later(pause_s, self._pieces, head, index, pause_s)
+                return
         self._event(_chunk(head, {}, "stop"))
         self._event(head | {"choices": [], "usage": USAGE})
         done = b"data: [DONE]\n\n"
