@@ -174,7 +174,10 @@ class HostedModel(ABC):
         try:
             async with stream as pieces:
                 async for piece in pieces:
+                    silent = not answer.text
                     read(answer, _plain(piece), on_text)
+                    if silent and answer.text:
+                        await asyncio.sleep(0)  # the first words leave before more is read
         except self.unreadable as error:
             raise ProviderUnavailable(
                 f"{answer.where} sent a stream that cannot be read, after {len(answer.text)} "
