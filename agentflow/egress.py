@@ -27,6 +27,8 @@ from agentflow.lookups import Lookups
 from agentflow.lookups import Resolve as Resolve
 from agentflow.lookups import resolve_host as resolve_host
 
+Response = httpx2.Response
+"""A reply as it came."""
 SETTING = "AGENTFLOW_EGRESS_ALLOW"
 MAX_REDIRECTS = 3
 CREDENTIAL_HEADERS = "credential_headers"
