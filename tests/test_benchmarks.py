@@ -1,5 +1,8 @@
 """The benchmark suite measures, prints its table, and does not count what a contender's store denies."""
 
+import asyncio
+import contextlib
+import itertools
 import sys
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from agentflow.api.bodies import order
 from agentflow.spec.check import check
 from benchmarks.suite import goals, recovery, report
 from benchmarks.suite.contender import Command, ContenderFailed, ours, started
-from benchmarks.suite.contenders import agentflow_http
+from benchmarks.suite.contenders import agentflow_http, wire
 from benchmarks.suite.profile import own_times
 from benchmarks.suite.profile import parsed as stacks_of
 from benchmarks.suite.rounds import Rows
@@ -96,6 +99,31 @@ def test_order_of_the_http_workload_is_one_that_the_api_takes():
     taken = order(agentflow_http.ORDER)
     assert check(taken.workflow).errors == ()
     assert taken.initial_state == {"user_input": "go"}
+
+
+async def test_client_goes_on_where_a_connection_ends_with_its_answer():
+    """As HAProxy does while it hands over to its successor."""
+    answers, connections = itertools.count(1), itertools.count()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        next(connections)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"!"):
+                body, ends = b"%d" % next(answers), next(endings)
+                last = b"connection: close\r\n" * ends
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n" % len(body) + last)
+                writer.write(b"\r\n" + body)
+                if ends:
+                    break
+        writer.close()
+
+    endings = itertools.cycle((False, True, False))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        done = await wire.many(port, wire.post(port, "/", b"!"), 9, 1)
+    assert done["bodies"] == [b"%d" % number for number in range(1, 10)]
+    assert len(done["latencies_s"]) == 9
+    assert next(connections) == 4
 
 
 def test_recovery_reads_only_whole_lines(tmp_path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = Any
 
@@ -25,8 +25,15 @@ def post(port: int, path: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def answered(reader: asyncio.StreamReader) -> bytes:
-    """The body of the next answer. Raises RequestFailed."""
+class Answer(NamedTuple):
+    """The body of an answer, and whether the connection serves another request after it."""
+
+    body: bytes
+    kept: bool
+
+
+async def answered(reader: asyncio.StreamReader) -> Answer:
+    """The next answer. Raises RequestFailed."""
     head = await reader.readuntil(b"\r\n\r\n")
     fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
     if b"chunked" in fields.get(b"transfer-encoding", b""):
@@ -35,7 +42,7 @@ async def answered(reader: asyncio.StreamReader) -> bytes:
         body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
     if b" 200 " not in head[:16]:
         raise RequestFailed((head[:100] + body[:300]).decode(errors="replace"))
-    return body
+    return Answer(body, b"close" not in fields.get(b"connection", b""))
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:
@@ -53,13 +60,24 @@ async def many(port: int, request: bytes, count: int, at_once: int) -> Json:
     bodies: list[bytes] = []
 
     async def client() -> None:
+        """A proxy that hands over to its successor ends a connection with an answer that says so (RFC 9112,
+        section 9.6)."""
+        while await connected():
+            pass
+
+    async def connected() -> bool:
+        """One connection; whether it was the other side that ended it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for _ in waiting:
                 began = time.perf_counter()
                 writer.write(request)
-                bodies.append(await answered(reader))
+                answer = await answered(reader)
                 latencies.append(time.perf_counter() - began)
+                bodies.append(answer.body)
+                if not answer.kept:
+                    return True
+            return False
         finally:
             writer.close()
 
