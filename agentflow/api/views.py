@@ -8,12 +8,15 @@ import msgspec
 
 from agentflow.engine.stream import TokenDelta
 from agentflow.execution.events import kind
-from agentflow.execution.journal import ExecutionRecord, Recorded
+from agentflow.execution.journal import ExecutionRecord, Outcome, Recorded
 from agentflow.execution.views import timestamp
 from agentflow.flow.forking import Fork
 from agentflow.flow.waits import Resumed
 
 Json = Any
+
+Ended = ExecutionRecord | Outcome
+"""How an execution ended, as its row has it or as it was told when that was committed."""
 
 _COMMON = ("type", "at", "step", "attempt", "generation")
 
@@ -28,31 +31,31 @@ def accepted_body(execution_id: str, status: str) -> Json:
     return {"execution_id": execution_id, "status": status}
 
 
-def result_body(record: ExecutionRecord) -> Json:
+def result_body(execution_id: str, ended: Ended) -> Json:
     """What a caller gets that waited for a completed execution."""
     return {
         "status": "success",
-        "execution_id": record.id,
-        "final_state": record.final_state,
-        "output": record.output,
-        "metrics": metrics_of(record),
+        "execution_id": execution_id,
+        "final_state": ended.final_state,
+        "output": ended.output,
+        "metrics": metrics_of(ended),
     }
 
 
-def metrics_of(record: ExecutionRecord) -> Json:
+def metrics_of(ended: Ended) -> Json:
     """Seconds, tokens, US dollars and nodes of an execution."""
     return {
-        "execution_time": record.execution_time,
-        "tokens_used": record.tokens_used,
-        "cost": record.cost,
-        "nodes_executed": record.nodes_executed,
+        "execution_time": ended.execution_time,
+        "tokens_used": ended.tokens_used,
+        "cost": ended.cost,
+        "nodes_executed": ended.nodes_executed,
     }
 
 
-def errors_of(record: ExecutionRecord) -> list[Json]:
+def errors_of(ended: Ended) -> list[Json]:
     """Why the execution did not complete: the errors in its state, else that of the execution."""
-    found = (record.final_state or {}).get("errors") or []
-    return list(found) or ([record.error] if record.error else [])
+    found = (ended.final_state or {}).get("errors") or []
+    return list(found) or ([ended.error] if ended.error else [])
 
 
 def summary_body(record: ExecutionRecord) -> Json:

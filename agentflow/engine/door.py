@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from agentflow.engine.engine import Engine
 from agentflow.engine.stream import StreamItem
-from agentflow.execution.journal import Submission
+from agentflow.execution.journal import Outcome, Submission
 
 Json = Any
 
@@ -16,9 +16,10 @@ Json = Any
 class Door(Protocol):
     """Reaches coordinators by id. In-process for ``--local``, Ray actors otherwise."""
 
-    async def accept(self, submission: Submission) -> None:
-        """Returns when the execution is committed. Tries the coordinators in the order of a
-        rendezvous hash of the id, always with the same id.
+    async def accept(self, submission: Submission) -> Outcome | None:
+        """Returns when the execution is committed, with its outcome where that was committed too; None
+        tells nothing about it. Tries the coordinators in the order of a rendezvous hash of the id,
+        always with the same id.
 
         Raises StoreUnavailable when none could commit it; Conflict when the id exists.
         """
@@ -58,8 +59,8 @@ class InProcessDoor:
         self._engine = engine
         self._metrics = metrics
 
-    async def accept(self, submission: Submission) -> None:
-        await self._engine.accept(submission)
+    async def accept(self, submission: Submission) -> Outcome | None:
+        return await self._engine.accept(submission)
 
     def watch(
         self, owner: str, execution_id: str, after: int

@@ -29,7 +29,7 @@ from agentflow.engine.workers import Report, Workers
 from agentflow.engine.writer import Writer
 from agentflow.errors import Conflict, NotSupported, StoreUnavailable
 from agentflow.execution.caching import Results
-from agentflow.execution.journal import Claimed, Command, Journal, Submission
+from agentflow.execution.journal import Claimed, Command, Journal, Outcome, Submission
 from agentflow.execution.listener import Listener
 from agentflow.execution.state import ExecutionState
 from agentflow.nodes.base import NodeSet
@@ -156,8 +156,9 @@ class Engine:
         """Whether a submission would be taken now."""
         return self._accepting and self._writer.available and self._lease.held
 
-    async def accept(self, submission: Submission) -> None:
-        """Commit an execution and set it going; returns when it is durable.
+    async def accept(self, submission: Submission) -> Outcome | None:
+        """Commit an execution and set it going; returns when it is durable, and how it ended if that is
+        durable as well: so it is where it needed nobody else.
 
         Raises StoreUnavailable (nothing was accepted), Conflict (the id exists), NotSupported.
         """
@@ -176,6 +177,7 @@ class Engine:
         await self._scheduler.begin(
             owned, accepted(submission, self._scheduler.clock()), submission
         )
+        return owned.result
 
     async def _plan(self, asked: Submission | Claimed) -> Plan:
         """The plan of an execution; a large one is compiled beside the loop. Raises SpecInvalid."""

@@ -31,7 +31,7 @@ class Owned:
     """An execution that this coordinator drives. ``next_seq`` runs ahead of what is durable;
     ``committed`` says that its row is, ``ended`` that its outcome is, ``withdrawn`` that its caller was
     told it is not accepted, ``doubted`` that it was not committed yet when we entered again: should it
-    turn out to be, it may be another's already."""
+    turn out to be, it may be another's already. ``result``: its outcome, once that is durable."""
 
     __slots__ = (
         "_waiting",
@@ -42,6 +42,7 @@ class Owned:
         "ended",
         "next_seq",
         "obeyed",
+        "result",
         "state",
         "stream",
         "tenant",
@@ -56,6 +57,7 @@ class Owned:
         self.durability = Durability(state)
         self.committed = state.seq > 0
         self.ended = False
+        self.result: Outcome | None = None
         self.withdrawn = False
         self.doubted = False
         self.stream = Stream()

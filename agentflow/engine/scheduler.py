@@ -17,7 +17,7 @@ from agentflow.errors import AgentFlowError, FencedOut, StoreUnavailable
 from agentflow.execution import happenings as hp
 from agentflow.execution.decide import decide
 from agentflow.execution.events import TERMINAL_EXECUTION, Event, StepWaiting
-from agentflow.execution.journal import Append, Recorded, Submission
+from agentflow.execution.journal import Append, Outcome, Recorded, Submission
 from agentflow.execution.journal import Command as Asked
 from agentflow.execution.keys import attempt_id, step_of_wait
 from agentflow.execution.listener import Listener
@@ -327,7 +327,7 @@ class Scheduler:
             self.timers.keep_clock(owned)
         self._carry_out(owned, effects)
         if append.outcome is not None:
-            self._ended(owned)
+            self._ended(owned, append.outcome)
 
     def _lead(self, owned: Owned, effects: list[Command]) -> None:
         """Carry out effects that no event stands for, now or as soon as something may run ahead."""
@@ -369,9 +369,9 @@ class Scheduler:
         self._attempts[key] = owned
         return owned.attempt(key, step, self.epoch, self.timers.left(owned, step))
 
-    def _ended(self, owned: Owned) -> None:
+    def _ended(self, owned: Owned, outcome: Outcome) -> None:
         """After the outcome is durable: stop the clocks; linger only for late results."""
-        owned.ended = True
+        owned.ended, owned.result = True, outcome
         for timer in owned.timers.values():
             timer.cancel()
         owned.timers.clear()

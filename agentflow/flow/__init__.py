@@ -5,7 +5,7 @@ A :class:`Flow` is what the API, the command line and notebooks use. ``open_coor
 where they are opened, so that a process loads only what it uses.
 """
 
-from agentflow.flow.flow import Flow
+from agentflow.flow.flow import Begun, Flow
 from agentflow.flow.opening import (
     bootstrap_key,
     open_connections,
@@ -17,6 +17,7 @@ from agentflow.flow.opening import (
 )
 
 __all__ = [
+    "Begun",
     "Flow",
     "bootstrap_key",
     "open_connections",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import msgspec
 
@@ -16,7 +15,6 @@ from agentflow.errors import (
     InvalidInput,
     NotFound,
     NotSupported,
-    SpecInvalid,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -24,6 +22,7 @@ from agentflow.execution.events import TERMINAL_EXECUTION
 from agentflow.execution.journal import (
     ExecutionRecord,
     ExecutionStatus,
+    Outcome,
     Recorded,
     Submission,
 )
@@ -48,10 +47,15 @@ if TYPE_CHECKING:
 
 Json = Any
 
-SMALL_SPEC = 50
-"""Nodes of a document that is checked and compiled on the event loop itself (some milliseconds)."""
 FOLLOW_PAUSE_S = 0.2
 """Between two looks at the journal while an execution has no reachable owner."""
+
+
+class Begun(NamedTuple):
+    """An accepted execution, and its outcome where that was committed with the acceptance."""
+
+    execution_id: str
+    outcome: Outcome | None
 
 
 class Flow:
@@ -68,6 +72,7 @@ class Flow:
         closers: Sequence[Callable[[], Any]],
     ) -> None:
         from agentflow.engine.plans import Plans
+        from agentflow.flow.documents import Documents
 
         self.settings, self.blobs = settings, blobs
         self._pool = pool
@@ -76,47 +81,24 @@ class Flow:
         self._sealer = sealer
         self._closers = closers
         self._plans = Plans()
+        self._documents = Documents(settings, self._plans)
         self._health: tuple[float, dict[str, Json]] = (0.0, {})
 
     def check(self, document: Json, *, text: str | None = None) -> Checked:
         """Every problem of a workflow document at once; pure, no network, no credentials."""
         from agentflow.sources.prices import price_known
 
-        return self._check(document, text=text, priced=price_known)
-
-    def _check(self, document: Json, **options: Any) -> Checked:
-        from agentflow.spec.check import check
-        from agentflow.spec.environment import allowed_names
-
-        return check(
-            document,
-            allowed_env=allowed_names(self.settings.source_env),
-            present_env=frozenset(os.environ),
-            **options,
-        )
+        return self._documents.check(document, text=text, priced=price_known)
 
     def plan(self, document: Json) -> Plan:
         """The compiled form of a document. Raises SpecInvalid with every problem."""
-        return self._compile(document)[1]
+        return self._documents.compiled(document)[1]
 
-    def _compile(self, document: Json) -> tuple[dict[str, Json], Plan]:
-        from agentflow.spec.models import content_hash
+    async def submit(self, tenant: str, document: Json, **given: Any) -> str:
+        """As :meth:`begin`, but returns the id alone."""
+        return (await self.begin(tenant, document, **given)).execution_id
 
-        checked = self._check(document)
-        if checked.errors or checked.normalized is None:
-            raise SpecInvalid(checked.errors)
-        return checked.normalized, self._plans.of(
-            content_hash(checked.normalized), checked.normalized
-        )
-
-    async def _compile_aside(self, document: Json) -> tuple[dict[str, Json], Plan]:
-        """Compile without holding up the event loop: a large document goes to a thread."""
-        nodes = document.get("nodes") if isinstance(document, dict) else None
-        if isinstance(nodes, list) and len(nodes) > SMALL_SPEC:
-            return await asyncio.to_thread(self._compile, document)
-        return self._compile(document)
-
-    async def submit(
+    async def begin(
         self,
         tenant: str,
         document: Json,
@@ -125,12 +107,12 @@ class Flow:
         metadata: dict[str, Json] | None = None,
         priority: int | None = None,
         trace_id: str | None = None,
-    ) -> str:
-        """Accept an execution and return its id: it is committed by then.
+    ) -> Begun:
+        """Accept an execution: it is committed when this returns, and its outcome too if it is told.
 
         Raises SpecInvalid, NotSupported, InvalidInput, StoreUnavailable (then nothing was accepted).
         """
-        spec, plan = await self._compile_aside(document)
+        spec, plan = await self._documents.compiled_aside(document)
         if plan.unsupported:
             raise NotSupported("; ".join(plan.unsupported))
         initial_state, metadata = as_json(initial_state), as_json(metadata)
@@ -146,20 +128,20 @@ class Flow:
             priority=priority or plan.settings.priority,
             trace_id=trace_id,
         )
-        await self._accept(submission)
-        return submission.execution_id
+        return Begun(submission.execution_id, await self._accept(submission))
 
-    async def _accept(self, submission: Submission) -> None:
+    async def _accept(self, submission: Submission) -> Outcome | None:
         """The door tries coordinators with the same id; where one had it already it is looked up. Not
         where one refused it: should it be committed after all, that one takes it back."""
         try:
-            await self._door.accept(submission)
+            return await self._door.accept(submission)
         except Conflict:
             store = self._store(submission.tenant)
             try:
                 await store.execution(submission.execution_id)
             except NotFound:
                 raise StoreUnavailable() from None
+            return None
 
     async def get(self, tenant: str, execution_id: str) -> ExecutionRecord:
         """The execution as it stands, with its steps. Raises NotFound."""
@@ -273,7 +255,7 @@ class Flow:
         from agentflow.flow.forking import fork
 
         record = await self._store(tenant).execution(execution_id)
-        other = None if document is None else await self._compile_aside(document)
+        other = None if document is None else await self._documents.compiled_aside(document)
         made = await fork(self.history(tenant), record, from_node, state or {}, other)
         check_input(made.plan, made.submission.spec, made.submission.initial_state)
         if not preview:

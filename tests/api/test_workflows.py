@@ -22,6 +22,51 @@ async def test_execute_answers_with_the_final_state(client, quick, prefix):
     assert body["metrics"]["nodes_executed"] == 4
 
 
+async def test_execute_answers_what_the_row_of_the_execution_holds(client, quick):
+    asked = {"workflow": quick, "initial_state": {"user_input": "ü", "mine": {"x": [1, 2.5, None]}}}
+    body = (await client.post("/workflows/execute", json=asked)).json()
+    shown = (await client.get(f"/executions/{body['execution_id']}")).json()
+    assert shown["status"] == "completed"
+    for name in ("final_state", "output", "metrics"):
+        assert body[name] == shown[name]
+
+
+async def test_execute_tells_what_failed_without_a_worker(client):
+    vote = {"strategy": "vote", "source_keys": ["a", "b"]}
+    document = {
+        "nodes": [
+            {"id": "start", "type": "input"},
+            {"id": "v", "type": "aggregator", "metadata": vote},
+        ],
+        "edges": [{"from": "start", "to": "v"}],
+        "start_node": "start",
+        "state": {"a": {"type": "string"}, "b": {"type": "string"}},
+    }
+    answer = await client.post(
+        "/workflows/execute",
+        json={"workflow": document, "initial_state": {"a": "yes", "b": "no"}},
+    )
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (500, "WORKFLOW_EXECUTION_ERROR")
+    assert (body["execution_status"], body["node_id"]) == ("failed", "v")
+    shown = (await client.get(f"/executions/{body['execution_id']}")).json()
+    assert shown["error"]["message"] in body["detail"]
+    for name in ("final_state", "metrics"):
+        assert body[name] == shown[name]
+
+
+async def test_execute_knows_a_document_again_by_its_types_too(client, quick):
+    timed = {**quick, "settings": {"timeout_s": 1}}
+    for _ in range(2):
+        answer = await client.post("/workflows/execute", json={"workflow": timed})
+        assert answer.status_code == 200, answer.text
+    wrong = {**quick, "settings": {"timeout_s": True}}
+    for _ in range(2):
+        answer = await client.post("/workflows/execute", json={"workflow": wrong})
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["path"] == "/settings/timeout_s"
+
+
 async def test_execute_counts_tokens_of_a_model(client, asking):
     answer = await client.post(
         "/workflows/execute", json={"workflow": asking, "initial_state": {"user_input": "hello"}}

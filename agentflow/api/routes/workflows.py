@@ -16,9 +16,16 @@ from agentflow.api import bodies, problems, sse
 from agentflow.api.asked import asked, json_answer
 from agentflow.api.docs import BODY_EXECUTE, BODY_SPEC, SSE_ANSWER, answers
 from agentflow.api.links import linked_answer
-from agentflow.api.views import accepted_body, errors_of, execution_url, metrics_of, result_body
+from agentflow.api.views import (
+    Ended,
+    accepted_body,
+    errors_of,
+    execution_url,
+    metrics_of,
+    result_body,
+)
 from agentflow.errors import NotFound, SpecInvalid, StoreUnavailable
-from agentflow.execution.journal import ExecutionRecord
+from agentflow.flow import Begun
 from agentflow.spec.check import Checked
 from agentflow.spec.problems import Problem, about_node, problem
 from agentflow.spec.schema import workflow_schema
@@ -72,13 +79,17 @@ async def execute(request: Request) -> Response:
     """Waits up to 60 s (or ``Prefer: wait=n`` seconds); then answers 202 and the execution goes on. So it
     does as soon as the execution waits for a person or a signal."""
     context = asked(request)
-    execution_id = await _submit(request)
+    execution_id, outcome = await _begin(request)
+    if outcome is not None:
+        return await _ended(request, execution_id, outcome)
     wait_s, applied = preferred_wait(request.headers.get("prefer"))
     try:
         record = await context.flow.wait(context.tenant, execution_id, wait_s, at_rest=True)
     except StoreUnavailable:
         return _accepted(execution_id, "pending")  # it is committed; only its end is unknown
-    return await _ended(request, record, applied)
+    if not record.over:
+        return _accepted(execution_id, record.status, applied)
+    return await _ended(request, execution_id, record)
 
 
 @router.post(
@@ -91,7 +102,7 @@ async def execute(request: Request) -> Response:
 )
 async def execute_async(request: Request) -> Response:
     """Answers as soon as the execution is committed; ``Location`` is where to look for it."""
-    return _accepted(await _submit(request), "pending")
+    return _accepted((await _begin(request)).execution_id, "pending")
 
 
 @router.post(
@@ -106,7 +117,7 @@ async def execute_stream(request: Request) -> Response:
     does not stop it, and continues at ``/executions/{id}/events`` with ``Last-Event-ID``.
     """
     context = asked(request)
-    execution_id = await _submit(request)
+    execution_id, _ = await _begin(request)
     items = context.flow.follow(context.tenant, execution_id, 0)
     return sse.EventStream(
         sse.frames(items, execution_id, comment_s=context.comment_s),
@@ -178,10 +189,10 @@ async def _checked(request: Request) -> tuple[Checked, Json]:
     return check(document, text=text), document
 
 
-async def _submit(request: Request) -> str:
+async def _begin(request: Request) -> Begun:
     order = await bodies.asked_order(request)
     context = asked(request)
-    return await context.flow.submit(
+    return await context.flow.begin(
         context.tenant,
         order.workflow,
         initial_state=order.initial_state,
@@ -198,30 +209,28 @@ def _accepted(execution_id: str, status: str, applied: bool = False) -> Response
     return json_answer(accepted_body(execution_id, status), 202, headers)
 
 
-async def _ended(request: Request, record: ExecutionRecord, applied: bool) -> Response:
-    if not record.over:
-        return _accepted(record.id, record.status, applied)
-    if record.status == "completed":
-        return await linked_answer(asked(request), result_body(record))
-    status, code = problems.ENDED[record.status]
-    error = record.error or {}
+async def _ended(request: Request, execution_id: str, ended: Ended) -> Response:
+    if ended.status == "completed":
+        return await linked_answer(asked(request), result_body(execution_id, ended))
+    status, code = problems.ENDED[ended.status]
+    error = ended.error or {}
     return problems.answer(
         request.scope,
         status,
         code,
-        _why(record),
-        problems=errors_of(record),
-        execution_id=record.id,
+        _why(ended),
+        problems=errors_of(ended),
+        execution_id=execution_id,
         node_id=error.get("node_id"),
-        execution_status=record.status,
-        final_state=record.final_state,
-        metrics=metrics_of(record),
+        execution_status=ended.status,
+        final_state=ended.final_state,
+        metrics=metrics_of(ended),
     )
 
 
-def _why(record: ExecutionRecord) -> str:
-    error = record.error or {}
-    message = str(error.get("message") or f"The execution ended as {record.status}")
+def _why(ended: Ended) -> str:
+    error = ended.error or {}
+    message = str(error.get("message") or f"The execution ended as {ended.status}")
     if error.get("node_id"):
         return f"Node {error['node_id']!r} failed with {error.get('type')}: {message}"
     return message
