@@ -9,12 +9,13 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from agentflow.distributed.acceptance import Line, Told, accept_all
 from agentflow.distributed.dispatch import RayWorkers
 from agentflow.distributed.feeds import Feed, FeedReader
 from agentflow.distributed.metrics import RayMetrics
@@ -23,7 +24,7 @@ from agentflow.distributed.workers import resolve
 from agentflow.engine.engine import Engine
 from agentflow.engine.stream import StreamItem
 from agentflow.errors import AgentFlowError, ConfigError, Conflict, StoreUnavailable
-from agentflow.execution.journal import Submission
+from agentflow.execution.journal import Outcome, Submission
 from agentflow.settings import load
 from agentflow.telemetry import logs
 from agentflow.telemetry.metrics import MetricsListener
@@ -107,15 +108,11 @@ class CoordinatorActor:
             raise self._failure
         return self.id
 
-    async def accept(self, submission: Submission) -> bool:
-        """Commit the execution; False when the engine is not open yet.
-
-        Raises what :meth:`Engine.accept` raises.
-        """
+    async def accept(self, submissions: Sequence[bytes]) -> list[Told] | None:
+        """Commit the executions; what became of each, or None when the engine is not open yet."""
         if self._engine is None and self._failure is None:
-            return False
-        await self._ours().accept(submission)
-        return True
+            return None
+        return await accept_all(self._ours(), submissions)
 
     async def feed(self, feed_id: str) -> AsyncIterator[bytes]:
         """What a replica watches here, on one stream: :meth:`Feed.batches`."""
@@ -252,8 +249,9 @@ class RayDoor:
         self._names = tuple(names)
         self._handles: dict[str, Any] = {}
         self._feeds: dict[str, FeedReader] = {}
+        self._lines = {name: Line(partial(self._call, name)) for name in self._names}
 
-    async def accept(self, submission: Submission) -> None:
+    async def accept(self, submission: Submission) -> Outcome | None:
         order = rendezvous(submission.execution_id, self._names)
         clock = asyncio.get_running_loop().time
         deadline = clock() + ROUNDS_S
@@ -262,13 +260,14 @@ class RayDoor:
             refusals: list[StoreUnavailable] = []
             for name in order:
                 try:
-                    if await self._offer(name, submission):
-                        return
+                    is_open, outcome = await self._offer(name, submission)
+                    if is_open:
+                        return outcome
                 except Conflict:
                     if refused:  # and who refused it may cancel it yet
                         raise StoreUnavailable() from None
                     if unanswered:  # the one that gave no answer had committed it
-                        return
+                        return None
                     raise
                 except StoreUnavailable as error:
                     refused = True
@@ -279,13 +278,23 @@ class RayDoor:
                 raise refusals[0] if refusals else StoreUnavailable("No coordinator answers")
             await asyncio.sleep(0.2)
 
-    async def _offer(self, name: str, submission: Submission) -> bool:
-        """Whether this coordinator committed it; False when it is not there or not open yet."""
+    async def _offer(self, name: str, submission: Submission) -> tuple[bool, Outcome | None]:
+        """Whether this coordinator committed it, and its outcome where that is told; False when the
+        coordinator is not there or not open yet."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._lines[name].bring(submission)
+        except ValueError:
+            return False, None
+
+    async def _call(self, name: str, submissions: Sequence[bytes]) -> Sequence[Told] | None:
+        """What this coordinator says to these submissions. Raises ValueError when it is not there,
+        RayActorError, TimeoutError."""
         try:
             handle = await self._handle(name)
-            return bool(await asyncio.wait_for(_answer(handle.accept.remote(submission)), ANSWER_S))
-        except ValueError:
-            return False
+            async with asyncio.timeout(ANSWER_S):
+                told: Sequence[Told] | None = await _answer(handle.accept.remote(submissions))
+                return told
         except (RayActorError, TimeoutError):
             self._handles.pop(name, None)
             raise

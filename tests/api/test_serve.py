@@ -120,6 +120,21 @@ async def test_metrics_are_summed_over_coordinators(served, quick):
     assert sum(after.values()) == before + asked
 
 
+async def test_executions_that_come_together_each_get_their_own_answer(served, quick):
+    async def answered(text: str):
+        asked = {"workflow": quick, "initial_state": {"user_input": text}}
+        return (await served.post("/workflows/execute", json=asked)).json()
+
+    texts = [f"number {number}" for number in range(60)] + ["long " * 20_000]
+    bodies = await asyncio.gather(*map(answered, texts))
+    assert [body["output"] for body in bodies] == [f"left of {text} and right" for text in texts]
+    assert len({body["execution_id"] for body in bodies}) == len(texts)
+    for body in (bodies[0], bodies[-1]):
+        shown = (await served.get(f"/executions/{body['execution_id']}")).json()
+        assert (shown["status"], shown["output"]) == ("completed", body["output"])
+        assert shown["final_state"] == body["final_state"]
+
+
 async def counted(served) -> dict[str, float]:
     """Completed executions of the workflow ``quick``, by coordinator."""
     text = (await served.get("/metrics")).text
