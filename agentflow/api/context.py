@@ -65,6 +65,8 @@ class RequestContext:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         route = _route(scope)
         self._metrics.answered(method, route, status, seconds)
+        if not logs.informs():
+            return
         principal = scope["state"].get("principal")
         self._log.info(
             "request",

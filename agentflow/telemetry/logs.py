@@ -52,9 +52,15 @@ FIELDS = frozenset(
 
 MAX_TEXT = 2000
 
+_FAILED = (StepFailed, StepTimedOut, ExecutionFailed)
+_WITH_ERROR = (StepFailed, StepRetrying, ExecutionFailed)
+_lowest = logging.WARNING
+
 
 def configure(level: str = "INFO", target: TextIO | Path | None = None) -> None:
     """Write lines of ``level`` and above to a stream, or append them to a file; default stderr."""
+    global _lowest
+    _lowest = getattr(logging, level.upper())
     stream: Any = _opened(target) if isinstance(target, Path) else target or _Stderr()
     structlog.configure(
         processors=[
@@ -64,10 +70,15 @@ def configure(level: str = "INFO", target: TextIO | Path | None = None) -> None:
             _allowed,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(_lowest),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
+
+
+def informs() -> bool:
+    """Whether lines of level INFO are written: what only they need is not worked out otherwise."""
+    return _lowest <= logging.INFO
 
 
 def log(component: str) -> Any:
@@ -108,8 +119,11 @@ class EventLog:
 
     def _write(self, plan: Plan, tenant: str, execution_id: str, record: Recorded) -> None:
         event = record.event
+        failed = isinstance(event, _FAILED)
+        if not failed and not informs():
+            self._pass(execution_id, event)
+            return
         fields = {"seq": record.seq, "tenant": tenant, "execution_id": execution_id}
-        failed = isinstance(event, StepFailed | StepTimedOut | ExecutionFailed)
         if isinstance(event, (ExecutionCreated, *TERMINAL_EXECUTION)):
             fields |= _execution(plan, tenant, execution_id)
         if hasattr(event, "step"):
@@ -118,6 +132,13 @@ class EventLog:
         if isinstance(event, TERMINAL_EXECUTION):
             self._started.pop(execution_id, None)
         (self._log.warning if failed else self._log.info)(kind(event), **fields)
+
+    def _pass(self, execution_id: str, event: Event) -> None:
+        """An event that is not written still begins or ends what another one tells the duration of."""
+        if isinstance(event, TERMINAL_EXECUTION):
+            self._started.pop(execution_id, None)
+        elif hasattr(event, "step"):
+            self._duration(execution_id, event)
 
     def _duration(self, execution_id: str, event: Event) -> dict[str, Any]:
         key = (event.step, event.generation)  # type: ignore[union-attr]
@@ -164,7 +185,7 @@ def _step(plan: Plan, event: Any) -> dict[str, Any]:
 def _failure(event: Event) -> dict[str, Any]:
     """What failed, without the message: a provider's may quote what it was sent."""
     fields: dict[str, Any] = {}
-    if isinstance(event, StepFailed | StepRetrying | ExecutionFailed):
+    if isinstance(event, _WITH_ERROR):
         fields |= {"error_type": event.error.type, "retryable": event.error.retryable}
     if isinstance(event, ExecutionFailed):
         fields["node_id"] = event.node_id

@@ -8,6 +8,7 @@ values are kept, later ones become ``other``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -100,6 +101,7 @@ class MetricsListener:
             registry=registry,
             buckets=STEP_BUCKETS,
         )
+        self._timed = cache(self._step_seconds.labels)
         self._retries = Counter(
             "agentflow_step_retries", "Attempts that were repeated.", ("reason",), registry=registry
         )
@@ -184,7 +186,7 @@ class MetricsListener:
             seconds = None
         if seconds is not None:
             status = kind(event).removeprefix("step.")
-            self._step_seconds.labels(_type_of(plan, event.step), status).observe(seconds)
+            self._timed(_type_of(plan, event.step), status).observe(seconds)
         if isinstance(event, StepCompleted | StepFailed):
             self._bill(event.calls)
         if isinstance(event, StepCompleted) and not event.reused_from:
@@ -243,11 +245,13 @@ class RequestMetrics:
         self.streams = Gauge(
             "agentflow_sse_connections", "Open event streams.", registry=self._registry
         )
+        self._counted = cache(self._requests.labels)
+        self._timed = cache(self._seconds.labels)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request is over; ``route`` is the template, never the path with its ids."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        self._counted(method, route, str(status)).inc()
+        self._timed(method, route).observe(seconds)
 
     def text(self) -> str:
         """The metrics in Prometheus' text format."""
