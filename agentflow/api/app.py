@@ -62,12 +62,13 @@ def build_app(
     app.state.comment_s = comment_s
     app.state.began = time.monotonic()
     app.state.replica = f"{socket.gethostname()}/{os.getpid()}"
-    app.include_router(health.root)
-    app.include_router(admin.router, prefix=PREFIX)
-    app.include_router(blobs.router, prefix=PREFIX)
+    # Routers are tried in this order, so the first are those that are asked most.
     for router in (workflows.router, executions.router, operate.router, health.router):
         app.include_router(router, prefix=PREFIX)
         app.include_router(router, include_in_schema=False)
+    app.include_router(health.root)
+    app.include_router(admin.router, prefix=PREFIX)
+    app.include_router(blobs.router, prefix=PREFIX)
     problems.install(app)
     docs.install(app)
     return app

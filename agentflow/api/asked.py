@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -14,8 +13,7 @@ from agentflow.flow import Flow
 from agentflow.telemetry.metrics import RequestMetrics
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """A request in context. ``tenant`` owns every row that it may see; ``principal`` is who asks."""
 
     flow: Flow
@@ -27,11 +25,11 @@ class Asked:
 
 def asked(request: Request) -> Asked:
     """The context of a request that has passed the guard."""
-    state = request.app.state
+    state, principal = request.app.state, request.state.principal
     return Asked(
         flow=state.flow,
-        tenant=request.state.principal.tenant,
-        principal=request.state.principal.name,
+        tenant=principal.tenant,
+        principal=principal.name,
         metrics=state.metrics,
         comment_s=state.comment_s,
     )

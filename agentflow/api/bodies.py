@@ -76,19 +76,19 @@ async def read(request: Request, idle_s: float = IDLE_S) -> bytes:
         raise problems.too_large(MAX_BYTES)
     chunks: list[bytes] = []
     size = 0
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(idle_s):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return b"".join(chunks)
-        except TimeoutError:
-            raise problems.too_slow(idle_s) from None
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise problems.too_large(MAX_BYTES)
-        chunks.append(chunk)
+    clock = asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(idle_s) as patience:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    raise problems.too_large(MAX_BYTES)
+                if chunk:
+                    chunks.append(chunk)
+                    patience.reschedule(clock() + idle_s)
+    except TimeoutError:
+        raise problems.too_slow(idle_s) from None
+    return b"".join(chunks)
 
 
 async def decoded(request: Request) -> Body:

@@ -191,6 +191,8 @@ def _refuse(
 
 def _measure(raw: bytes, limit: int) -> None:
     """Refuse deep nesting before anything recursive sees the text."""
+    if raw.count(b"{") + raw.count(b"[") <= limit:
+        return
     depth = 0
     for found in _TOKEN_BYTES.finditer(raw):
         token = found[0]

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from agentflow.api import bodies, problems, sse
-from agentflow.api.asked import asked, json_answer
+from agentflow.api.asked import Asked, asked, json_answer
 from agentflow.api.docs import BODY_EXECUTE, BODY_SPEC, SSE_ANSWER, answers
 from agentflow.api.links import linked_answer
 from agentflow.api.views import (
@@ -79,9 +79,9 @@ async def execute(request: Request) -> Response:
     """Waits up to 60 s (or ``Prefer: wait=n`` seconds); then answers 202 and the execution goes on. So it
     does as soon as the execution waits for a person or a signal."""
     context = asked(request)
-    execution_id, outcome = await _begin(request)
+    execution_id, outcome = await _begin(request, context)
     if outcome is not None:
-        return await _ended(request, execution_id, outcome)
+        return await _ended(request, context, execution_id, outcome)
     wait_s, applied = preferred_wait(request.headers.get("prefer"))
     try:
         record = await context.flow.wait(context.tenant, execution_id, wait_s, at_rest=True)
@@ -89,7 +89,7 @@ async def execute(request: Request) -> Response:
         return _accepted(execution_id, "pending")  # it is committed; only its end is unknown
     if not record.over:
         return _accepted(execution_id, record.status, applied)
-    return await _ended(request, execution_id, record)
+    return await _ended(request, context, execution_id, record)
 
 
 @router.post(
@@ -102,7 +102,7 @@ async def execute(request: Request) -> Response:
 )
 async def execute_async(request: Request) -> Response:
     """Answers as soon as the execution is committed; ``Location`` is where to look for it."""
-    return _accepted((await _begin(request)).execution_id, "pending")
+    return _accepted((await _begin(request, asked(request))).execution_id, "pending")
 
 
 @router.post(
@@ -117,7 +117,7 @@ async def execute_stream(request: Request) -> Response:
     does not stop it, and continues at ``/executions/{id}/events`` with ``Last-Event-ID``.
     """
     context = asked(request)
-    execution_id, _ = await _begin(request)
+    execution_id, _ = await _begin(request, context)
     items = context.flow.follow(context.tenant, execution_id, 0)
     return sse.EventStream(
         sse.frames(items, execution_id, comment_s=context.comment_s),
@@ -189,9 +189,8 @@ async def _checked(request: Request) -> tuple[Checked, Json]:
     return check(document, text=text), document
 
 
-async def _begin(request: Request) -> Begun:
+async def _begin(request: Request, context: Asked) -> Begun:
     order = await bodies.asked_order(request)
-    context = asked(request)
     return await context.flow.begin(
         context.tenant,
         order.workflow,
@@ -209,9 +208,9 @@ def _accepted(execution_id: str, status: str, applied: bool = False) -> Response
     return json_answer(accepted_body(execution_id, status), 202, headers)
 
 
-async def _ended(request: Request, execution_id: str, ended: Ended) -> Response:
+async def _ended(request: Request, context: Asked, execution_id: str, ended: Ended) -> Response:
     if ended.status == "completed":
-        return await linked_answer(asked(request), result_body(execution_id, ended))
+        return await linked_answer(context, result_body(execution_id, ended))
     status, code = problems.ENDED[ended.status]
     error = ended.error or {}
     return problems.answer(
