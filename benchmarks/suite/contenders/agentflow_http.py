@@ -19,6 +19,7 @@ from agentflow.distributed.cluster import free_ports
 from agentflow.ids import to_uuid
 from benchmarks.peers import serving
 from benchmarks.suite.contenders import engine, wire
+from benchmarks.suite.contenders.settling import settled
 
 Json = Any
 READY_S, STOP_S = 170.0, 25.0
@@ -53,6 +54,7 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
     log = arguments.folder / "serve.log"
     async with served(command, log, environment) as server:
         await ready(port, server, log)
+        await settled([server.pid], port, request)
 
         async def ask(asked: Json) -> Json:
             done = await wire.many(port, request, asked["requests"], asked["at_once"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 from agentflow.distributed import cluster as clusters
 from benchmarks.peers import serving
 from benchmarks.suite.contenders import engine, rays, wire
+from benchmarks.suite.contenders.settling import settled
 
 Json = Any
 APP = "benchmarks.suite.contenders.bare_app"
@@ -25,15 +27,16 @@ async def start(arguments: serving.Arguments) -> AsyncIterator[serving.Contender
         from agentflow.distributed import serve
 
         (port,) = clusters.free_ports(1)
+        request = wire.post(port, "/", json.dumps({"user_input": "go"}).encode())
         served = [f"{APP}:bare"]
         await asyncio.to_thread(serve.publish, served[0], "127.0.0.1", port, cluster.log_file)
+        await settled([os.getpid()], port, request)
 
         async def ask(asked: Json) -> Json:
             wanted = f"{APP}:{'ingress' if asked.get('inner') else 'bare'}"
             if wanted != served[0]:
                 await asyncio.to_thread(serve.publish, wanted, "127.0.0.1", port, cluster.log_file)
                 served[0] = wanted
-            request = wire.post(port, "/", json.dumps({"user_input": "go"}).encode())
             done = await wire.many(port, request, asked["requests"], asked["at_once"])
             del done["bodies"]
             return {**done, "requests": asked["requests"], "steps": 0, "persisted": None}
