@@ -48,39 +48,50 @@ class Line:
         """
         content = _encode(submission)
         if len(content) > LARGE:
-            told = await self._call([content])
-            return _read(told, 0)
+            alone = await self._call([content])
+            return (False, None) if alone is None else (True, _read(alone[0]))
         batch = self._boarding
         if batch is None or len(batch.contents) >= TOGETHER:
             batch = self._boarding = _Batch()
             batch.told = asyncio.create_task(self._leave(batch))
-        place = len(batch.contents)
-        batch.contents.append(content)
-        return _read(await asyncio.shield(batch.told), place)
+            batch.told.add_done_callback(_heard)
+        batch.contents[submission.execution_id] = content
+        try:
+            told = await asyncio.shield(batch.told)
+        except asyncio.CancelledError:
+            # Whoever gave up tells his caller that nothing was accepted: if it has not left, it never will.
+            batch.contents.pop(submission.execution_id, None)
+            raise
+        return (False, None) if told is None else (True, _read(told[submission.execution_id]))
 
-    async def _leave(self, batch: _Batch) -> Sequence[Told] | None:
+    async def _leave(self, batch: _Batch) -> dict[str, Told] | None:
         async with self._slots:
             if self._boarding is batch:
                 self._boarding = None
-            return await self._call(batch.contents)
+            leaving, batch.contents = batch.contents, {}
+            told = await self._call(list(leaving.values())) if leaving else ()
+            return None if told is None else dict(zip(leaving, told, strict=True))
 
 
 class _Batch:
-    """What leaves in one call, and what becomes of it."""
+    """What leaves in one call, by the ids of the executions, and what becomes of it."""
 
-    told: asyncio.Task[Sequence[Told] | None]
+    told: asyncio.Task[dict[str, Told] | None]
 
     def __init__(self) -> None:
-        self.contents: list[bytes] = []
+        self.contents: dict[str, bytes] = {}
 
 
-def _read(told: Sequence[Told] | None, place: int) -> tuple[bool, Outcome | None]:
-    if told is None:
-        return False, None
-    found = told[place]
-    if isinstance(found, AgentFlowError):
-        raise found
-    return True, None if found is None else _outcome(found)
+def _heard(told: asyncio.Task[dict[str, Told] | None]) -> None:
+    """An error is nobody's where all have given up."""
+    if not told.cancelled():
+        told.exception()
+
+
+def _read(told: Told) -> Outcome | None:
+    if isinstance(told, AgentFlowError):
+        raise told
+    return None if told is None else _outcome(told)
 
 
 async def accept_all(engine: Engine, contents: Sequence[bytes]) -> list[Told]:

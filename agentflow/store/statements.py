@@ -61,7 +61,7 @@ mine AS (SELECT execution_id, tenant_id FROM owned),
 SELECT {_FENCED}"""
 
 # One statement, so one round trip: what one part of it writes no other part sees, so an execution that is
-# accepted and over at once is inserted with its end.
+# accepted and over at once is inserted with its end. Nobody can wait for that one yet.
 APPEND_WITH_ROWS = f"""
 WITH spec AS (
     INSERT INTO specs (tenant_id, content_hash, spec)
@@ -109,7 +109,7 @@ projected AS (
        SET position = excluded.position, status = excluded.status, details = excluded.details)
 SELECT {_FENCED},
        (SELECT count(pg_notify('agentflow_outcomes', 'exec_' || replace(id::text, '-', '')))
-          FROM over) AS told"""
+          FROM over WHERE NOT id = ANY($16::uuid[])) AS told"""
 
 CLEAR_STRIKES = """
 UPDATE executions SET strikes = 0
