@@ -74,14 +74,16 @@ def final_state(state: ExecutionState) -> dict[str, Json]:
     for step in steps:
         for name, value in step.delta.items():
             written.setdefault(name, []).append(value)
-    fields = state.fields
-    names = [*fields, *sorted((state.initial_state.keys() | written.keys()) - fields.keys())]
-    final = {
-        name: _OF_ENGINE[name](state, _initial(state, name), steps)
-        if name in _OF_ENGINE
-        else _merged(state, name, _initial(state, name), written.get(name, ()))
-        for name in names
-    }
+    fields, initial = state.fields, state.initial_state
+    final: dict[str, Json] = {}
+    for name in [*fields, *sorted((initial.keys() | written.keys()) - fields.keys())]:
+        field = fields.get(name)
+        value = initial.get(name, field.default if field else None)
+        if name in _OF_ENGINE:
+            value = _OF_ENGINE[name](state, value, steps)
+        elif name in written:
+            value = _merged(state, name, value, written[name])
+        final[name] = value
     end = state.ended_at
     final["execution_time"] = execution_time(state)
     final["metadata"] = {
