@@ -12,18 +12,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from agentflow.errors import AgentFlowError, Conflict, FencedOut, StoreError, StoreUnavailable
-from agentflow.execution.events import encode
+from agentflow.execution.events import StepCompleted, encode
 from agentflow.execution.journal import Append, Journal
 
 Settle = Callable[[AgentFlowError | None], None]
 """Called once per append, in order, on the loop: with None when durable, else why it never will be."""
 Entry = tuple[Append, Settle]
+Json = Any
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,10 @@ ENOUGH = 24
 PATIENCE_S = 0.01
 MAX_EVENTS = 200
 MAX_BYTES = 8_000_000
+LONG = 16_384
+"""Characters of a text that is weighed without being encoded."""
+LEVELS, WIDTH = 3, 64
+"""How far down, and into objects of how many fields, such a text is looked for."""
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -269,6 +275,42 @@ def _survive(call: Callable[[], None]) -> None:
 def _weight(append: Append) -> int:
     """The bytes that an append takes to its transaction, about; what cannot be encoded leaves alone."""
     try:
+        if _is_heavy(append):
+            return sum(_bytes_of(value, LEVELS) for value in _values(append))
         return len(_as_json((append.events, append.outcome, append.accept)))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return MAX_BYTES
+
+
+def _is_heavy(append: Append) -> bool:
+    """Whether it holds a long text, as far as can be told without a long look."""
+    return any(_is_long(value, LEVELS) for value in _values(append))
+
+
+def _values(append: Append) -> Iterator[Json]:
+    """What an append holds of authors and their callers; by far the most of it where it is heavy."""
+    if append.accept is not None:
+        yield append.accept.initial_state
+        yield append.accept.spec
+    if append.outcome is not None:
+        yield append.outcome.final_state
+        yield append.outcome.output
+    for event in append.events:
+        if isinstance(event, StepCompleted):
+            yield event.delta
+            yield event.result
+
+
+def _is_long(value: Json, levels: int) -> bool:
+    if isinstance(value, dict) and levels and len(value) <= WIDTH:
+        return any(_is_long(child, levels - 1) for child in value.values())
+    return isinstance(value, str) and len(value) > LONG
+
+
+def _bytes_of(value: Json, levels: int) -> int:
+    """About how long it is, encoded; a long text that lies a few levels down is not encoded for that."""
+    if isinstance(value, str) and value.isascii():
+        return len(value)
+    if isinstance(value, dict) and levels and len(value) <= WIDTH:
+        return sum(_bytes_of(child, levels - 1) for child in value.values())
+    return len(_as_json(value))

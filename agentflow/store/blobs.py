@@ -6,7 +6,7 @@ databases may share one place. A blob never changes; the rows that say which the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -54,8 +54,12 @@ class BlobStore(Protocol):
     local: bool
     """Whether the blobs lie on a disk of ours, so that a backup takes them along."""
 
-    async def put(self, tenant: UUID, sha256: str, content: bytes) -> None:
-        """Keep the content; it is durable when this returns. What is there already stays."""
+    async def put(
+        self, tenant: UUID, sha256: str, content: bytes, after: Awaitable[object] | None = None
+    ) -> None:
+        """Keep the content; it is durable when this returns. What is there already stays. ``after``: what
+        has to have happened before it is looked for, or to be found, under its address; a store that can
+        makes it durable elsewhere in the meantime. Raises what ``after`` raises."""
         ...
 
     def draft(self) -> AbstractAsyncContextManager[Draft]:

@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -30,10 +30,28 @@ class BlobFolder:
         self._folder, self._root = folder, folder / space.hex
         self._drafts = self._root / ".drafts"
 
-    async def put(self, tenant: UUID, sha256: str, content: bytes) -> None:
+    async def put(
+        self, tenant: UUID, sha256: str, content: bytes, after: Awaitable[object] | None = None
+    ) -> None:
         """See the contract."""
-        with self._reachable():
-            await asyncio.to_thread(self._write, self._path(tenant, sha256), content)
+        path = self._path(tenant, sha256)
+        if after is None:
+            with self._reachable():
+                await asyncio.to_thread(self._write, path, content)
+            return
+        draft = self._drafts / secrets.token_hex(16)
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write_draft, draft, path, content))
+        try:
+            with self._reachable():
+                await asyncio.shield(writing)
+            await after
+            with self._reachable():
+                await asyncio.to_thread(self._settle, draft, path, content)
+        finally:
+            if writing.done():
+                _remove(draft)
+            else:  # given up while a thread writes it
+                writing.add_done_callback(lambda _: _remove(draft))
 
     @contextlib.asynccontextmanager
     async def draft(self) -> AsyncIterator[Draft]:
@@ -107,6 +125,25 @@ class BlobFolder:
         finally:
             draft.unlink(missing_ok=True)
 
+    def _write_draft(self, draft: Path, path: Path, content: bytes) -> None:
+        """Content under way to this path: durable, but for its name. None where it seems to be there."""
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size == len(content):
+                return
+        with self._open_draft(draft) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _settle(self, draft: Path, path: Path, content: bytes) -> None:
+        """The file is there, whole and durable, when this returns."""
+        if self._is_there(path, len(content)):
+            return
+        try:
+            self._name(draft, path)
+        except FileNotFoundError:  # what was there has been collected since
+            self._write(path, content)
+
     def _is_there(self, path: Path, size: int) -> bool:
         """Whether a file of this size is there, durable."""
         with contextlib.suppress(FileNotFoundError):
@@ -125,6 +162,9 @@ class BlobFolder:
         """Give a draft its name; it is durable when this returns."""
         file.flush()
         os.fsync(file.fileno())
+        self._name(draft, path)
+
+    def _name(self, draft: Path, path: Path) -> None:
         _make(self._folder, path.parent)
         os.replace(draft, path)
         _sync(path.parent)
@@ -197,8 +237,12 @@ def _discard(path: Path, opening: asyncio.Future[BinaryIO]) -> None:
     """A draft whose writer has ended, however it did; nothing happens where it has its name."""
     with contextlib.suppress(OSError):
         opening.result().close()
+    _remove(path)
+
+
+def _remove(draft: Path) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        draft.unlink()
 
 
 def _make(top: Path, folder: Path) -> None:

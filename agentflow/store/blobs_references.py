@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -59,6 +60,31 @@ class Split(NamedTuple):
     blobs: dict[Reference, bytes]
 
 
+class Unencoded:
+    """A value that stands in a column as it is, since it holds a text that is too long for a row: text that
+    is taken out need not be encoded with the rest, nor once more for each place that it stands in."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Json) -> None:
+        self.value = value
+
+    def __len__(self) -> int:
+        """Bytes that it has at the least."""
+        return LIMIT + 1
+
+
+Texts = dict[int, tuple[str, Reference, bytes]]
+"""Long texts that were encoded already, by their identity, which is theirs for as long as they are here."""
+
+
+class _Taken(NamedTuple):
+    """What is taken out of values, and where texts are known from."""
+
+    blobs: dict[Reference, bytes]
+    texts: Texts
+
+
 def holds_marker(body: bytes) -> bool:
     """Whether something was taken out of these lines."""
     return MARK in body
@@ -69,23 +95,28 @@ def is_marked(content: bytes) -> bool:
     return content.startswith(MARK)
 
 
-def split(content: bytes) -> Split:
-    """Take out of plain JSON what is too long for a row. Raises StoreError above LONGEST."""
-    if len(content) <= LIMIT:
+def split(content: bytes | Unencoded, texts: Texts | None = None) -> Split:
+    """Take out of plain JSON what is too long for a row. ``texts``: those of former splits; it gains those
+    of this one that came as they are. Raises StoreError above LONGEST, and what encoding raises."""
+    if isinstance(content, Unencoded):
+        taken = _Taken({}, {} if texts is None else texts)
+        value = msgspec.to_builtins(content.value, str_keys=True)
+    elif len(content) <= LIMIT:
         return Split(content, {})
-    blobs: dict[Reference, bytes] = {}
-    return Split(_form(_without_large(_decode(content), blobs, 0)), blobs)
+    else:
+        taken, value = _Taken({}, {}), _decode(content)
+    return Split(_form(_without_large(value, taken, 0)), taken.blobs)
 
 
 def split_lines(body: bytes, known: frozenset[str]) -> bytes:
     """Lines of JSON, each an object or an array, with references in place of those large values in them
     whose SHA-256 is known; the rest stays, however long it is."""
-    blobs: dict[Reference, bytes] = {}
+    taken = _Taken({}, {})
     lines = body.split(b"\n")
     for number, line in enumerate(lines):
         if len(line) > LIMIT:
-            lines[number] = _encode(_without_large_children(_decode(line), blobs, 0))
-    return _put_back(b"\n".join(lines), blobs, known)
+            lines[number] = _encode(_without_large_children(_decode(line), taken, 0))
+    return _put_back(b"\n".join(lines), taken.blobs, known)
 
 
 def _put_back(content: bytes, blobs: Mapping[Reference, bytes], known: frozenset[str]) -> bytes:
@@ -98,52 +129,57 @@ def _put_back(content: bytes, blobs: Mapping[Reference, bytes], known: frozenset
     return _MARKER.sub(stays_or_goes, content)
 
 
-def _without_large(value: Json, blobs: dict[Reference, bytes], depth: int) -> Json:
-    """The value, or a marker in its place; what was taken out is added to ``blobs``."""
+def _without_large(value: Json, taken: _Taken, depth: int) -> Json:
+    """The value, or a marker in its place; what was taken out is added to ``taken``."""
     if not _is_large(value):
         return value
     if depth < _DEEPEST and not isinstance(value, str):
-        value = _without_large_children(value, blobs, depth)
-        return _taken_out(value, blobs) if _is_large(value) else value
-    return _taken_out(value, blobs)
+        value = _without_large_children(value, taken, depth)
+        return _taken_out(value, taken) if _is_large(value) else value
+    return _taken_out(value, taken)
 
 
 def _is_large(value: Json) -> bool:
     """Whether it is longer than LIMIT, encoded."""
     if isinstance(value, str):
         most = len(value) * _PER_CHARACTER + 2
-        return most > LIMIT and (_has_long_text(value) or len(_encode(value)) > LIMIT)
-    if not isinstance(value, (dict, list)):
+        return most > LIMIT and (holds_long_text(value) or len(_encode(value)) > LIMIT)
+    if not isinstance(value, (dict, list, tuple)):
         return False
-    return _has_long_text(value) or len(_encode(value)) > LIMIT
+    return holds_long_text(value) or len(_encode(value)) > LIMIT
 
 
-def _has_long_text(value: Json, levels: int = 3) -> bool:
+def holds_long_text(value: Json, levels: int = 3, width: int = sys.maxsize) -> bool:
     """Whether it is or holds, a few levels of objects down, a text that is too long by its characters
-    alone: to encode it again at each level would cost more than all the rest."""
+    alone: to encode it again at each level would cost more than all the rest. ``width``: fields of an
+    object up to which it is looked into."""
     if isinstance(value, str):
         return len(value) + 2 > LIMIT
-    if not isinstance(value, dict) or not levels:
+    if not isinstance(value, dict) or not levels or len(value) > width:
         return False
-    return any(_has_long_text(child, levels - 1) for child in value.values())
+    return any(holds_long_text(child, levels - 1, width) for child in value.values())
 
 
-def _without_large_children(value: Json, blobs: dict[Reference, bytes], depth: int) -> Json:
-    rest: Any = value.copy()
-    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-        rest[key] = _without_large(child, blobs, depth + 1)
-    return rest
+def _without_large_children(value: Json, taken: _Taken, depth: int) -> Json:
+    if isinstance(value, dict):
+        return {key: _without_large(child, taken, depth + 1) for key, child in value.items()}
+    return [_without_large(child, taken, depth + 1) for child in value]
 
 
-def _taken_out(value: Json, blobs: dict[Reference, bytes]) -> msgspec.Raw:
-    content = _form(value)
-    if len(content) > LONGEST:
-        raise StoreError(
-            f"A value has {len(content)} bytes; {LONGEST} are the most: keep it elsewhere and pass its "
-            "address"
-        )
-    reference = Reference(hashlib.sha256(content).hexdigest(), len(content))
-    blobs[reference] = content
+def _taken_out(value: Json, taken: _Taken) -> msgspec.Raw:
+    known = taken.texts.get(id(value))
+    if known is None:
+        content = _form(value)
+        if len(content) > LONGEST:
+            raise StoreError(
+                f"A value has {len(content)} bytes; {LONGEST} are the most: keep it elsewhere and pass "
+                "its address"
+            )
+        known = value, Reference(hashlib.sha256(content).hexdigest(), len(content)), content
+        if isinstance(value, str):
+            taken.texts[id(value)] = known
+    _, reference, content = known
+    taken.blobs[reference] = content
     return msgspec.Raw(MARK + _encode(_Marker(reference)) + MARK)
 
 

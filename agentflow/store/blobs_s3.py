@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -67,10 +67,14 @@ class BlobBucket:
     def __init__(self, store: Any, place: str) -> None:
         self._store, self.place = store, place
 
-    async def put(self, tenant: UUID, sha256: str, content: bytes) -> None:
+    async def put(
+        self, tenant: UUID, sha256: str, content: bytes, after: Awaitable[object] | None = None
+    ) -> None:
         """See the contract."""
         import obstore
 
+        if after is not None:
+            await after
         path = _path(tenant, sha256)
         with self._reachable():
             with contextlib.suppress(FileNotFoundError):

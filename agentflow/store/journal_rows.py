@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from agentflow.execution.events import (
     Blob,
     Event,
+    ExecutionCompleted,
+    ExecutionCreated,
     ExecutionResumed,
     ExecutionStarted,
     ModelCall,
@@ -17,7 +19,7 @@ from agentflow.execution.events import (
     kind,
 )
 from agentflow.execution.journal import Append, Submission
-from agentflow.store.blobs_references import LIMIT
+from agentflow.store.blobs_references import LIMIT, Unencoded, holds_long_text
 from agentflow.store.rows import execution_uuid, seal, tenant_uuid
 from agentflow.store.sealing import Columns, Owner
 from agentflow.store.waits import OPENED_COLUMNS, opened
@@ -26,6 +28,10 @@ RETENTION_DAYS = 90
 """How long an execution is kept after its end, where its workflow does not say."""
 LONGEST_DAYS = 1_000_000
 """More than that no calendar of the database holds."""
+LEVELS, WIDTH = 3, 64
+"""How far down, and into objects of how many fields, a value is searched for a long text."""
+
+Json = Any
 
 
 def started_at(append: Append) -> float | None:
@@ -47,7 +53,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, batch: Sequence[Append]) -> Rows:
-        """The rows of a batch; every value is encoded."""
+        """The rows of a batch; every value is encoded, but for those that hold a long text."""
         accepted = [append for append in batch if append.accept]
         over = [append for append in batch if append.outcome]
         return cls(
@@ -108,7 +114,27 @@ def _event_columns(batch: Sequence[Append]) -> list[list[object]]:
 def _event_row(event: Event) -> tuple[object, ...]:
     step = getattr(event, "step", None)
     attempt, generation = getattr(event, "attempt", None), getattr(event, "generation", None)
-    return kind(event), step, attempt, generation, encode(event), event.at
+    return kind(event), step, attempt, generation, _payload(event), event.at
+
+
+def _payload(event: Event) -> bytes | Unencoded:
+    values: tuple[Json, ...] = ()
+    if isinstance(event, StepCompleted):
+        values = event.delta, event.result
+    elif isinstance(event, ExecutionCreated):
+        values = (event.initial_state,)
+    elif isinstance(event, ExecutionCompleted):
+        values = (event.output,)
+    return Unencoded(event) if any(map(_holds_long_text, values)) else encode(event)
+
+
+def _value(value: Json) -> bytes | Unencoded:
+    return Unencoded(value) if _holds_long_text(value) else seal(value)
+
+
+def _holds_long_text(value: Json) -> bool:
+    """As far as can be told without a long look: it is asked on the loop."""
+    return bool(value) and holds_long_text(value, LEVELS, WIDTH)
 
 
 def _accept_columns(accepted: Sequence[Append]) -> list[list[object]]:
@@ -124,7 +150,7 @@ def _accept_columns(accepted: Sequence[Append]) -> list[list[object]]:
                 execution_uuid(submission.execution_id),
                 submission.workflow_name,
                 submission.priority,
-                seal(submission.initial_state),
+                _value(submission.initial_state),
                 seal(submission.metadata),
                 submission.trace_id,
                 append.events[0].at,
@@ -172,8 +198,8 @@ def _outcome_columns(over: Sequence[Append]) -> list[list[object]]:
             (
                 execution_uuid(append.execution_id),
                 outcome.status,
-                seal(outcome.final_state),
-                seal(outcome.output),
+                _value(outcome.final_state),
+                _value(outcome.output),
                 None if outcome.error is None else seal(outcome.error),
                 outcome.tokens_used,
                 outcome.cost,

@@ -27,6 +27,8 @@ from agentflow.store.blobs_references import (
     MARK,
     Reference,
     Split,
+    Texts,
+    Unencoded,
     holds_marker,
     is_marked,
     join,
@@ -73,7 +75,8 @@ class Owner(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Rows about to be written, column by column; ``sealed``: which columns hold encoded values."""
+    """Rows about to be written, column by column; ``sealed``: which columns hold values, encoded
+    or, where they are large, as they are."""
 
     owners: Sequence[Owner]
     columns: list[list[Any]]
@@ -177,8 +180,12 @@ class Sealer:
         made = {blob: self._made[blob] for blob in blobs if blob in self._made}
         new = [blob for blob in blobs if blob not in made]
         if new:
-            touched = await self._touch(new)
-            await self._put({blob: blobs[blob] for blob in new})
+            touching = asyncio.create_task(self._touch(new))
+            try:
+                await self._put({blob: blobs[blob] for blob in new}, touching)
+                touched = await touching
+            finally:
+                touching.cancel()
             made |= touched
             self._note(touched)
         return made
@@ -214,13 +221,15 @@ class Sealer:
         made = {(row["tenant_id"], row["sha256"].hex()): row["made"] for row in rows}
         return {blob: made[blob.tenant, blob.reference.sha256] for blob in blobs}
 
-    async def _put(self, blobs: dict[_Blob, bytes]) -> None:
+    async def _put(self, blobs: dict[_Blob, bytes], touching: asyncio.Task[Any]) -> None:
+        """Each is found under its address only after its row was touched; on its way it is before."""
         assert self._store is not None
         store, room = self._store, asyncio.Semaphore(AT_ONCE)
 
         async def put(blob: _Blob, content: bytes) -> None:
             async with room:
-                await store.put(blob.tenant, blob.reference.sha256, content)
+                after = asyncio.shield(touching)
+                await store.put(blob.tenant, blob.reference.sha256, content, after)
 
         puts = [put(blob, content) for blob, content in blobs.items()]
         _raise_first(await asyncio.gather(*puts, return_exceptions=True))
@@ -367,5 +376,6 @@ def _raise_first(results: Sequence[object]) -> None:
             raise result
 
 
-def _split_all(contents: Sequence[bytes]) -> list[Split]:
-    return [split(content) for content in contents]
+def _split_all(contents: Sequence[bytes | Unencoded]) -> list[Split]:
+    texts: Texts = {}
+    return [split(content, texts) for content in contents]

@@ -132,10 +132,10 @@ BROKEN = (
         (
             Change(
                 "agentflow/store/sealing.py",
-                "            await self._put({blob: blobs[blob] for blob in new})\n",
-                "            put = self._put({blob: blobs[blob] for blob in new})\n"
-                "            later = asyncio.get_running_loop().call_later\n"
-                "            later(0.5, asyncio.ensure_future, put)\n",
+                "                await self._put({blob: blobs[blob] for blob in new}, touching)\n",
+                "                put = self._put({blob: blobs[blob] for blob in new}, touching)\n"
+                "                later = asyncio.get_running_loop().call_later\n"
+                "                later(0.5, asyncio.ensure_future, put)\n",
             ),
         ),
         "blob",

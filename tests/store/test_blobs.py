@@ -40,13 +40,15 @@ class Folder(BlobFolder):
         super().__init__(folder, space)
         self.top = folder
         self.puts, self.gets = 0, 0
-        self.before_put = None
+        self.before_put = self.after_put = None
 
-    async def put(self, tenant, sha256, content):
+    async def put(self, tenant, sha256, content, after=None):
         self.puts += 1
         if self.before_put is not None:
             await self.before_put()
-        await super().put(tenant, sha256, content)
+        await super().put(tenant, sha256, content, after)
+        if self.after_put is not None:
+            await self.after_put()
 
     async def get(self, tenant, sha256):
         self.gets += 1
@@ -137,16 +139,17 @@ async def test_content_is_durable_before_anything_names_it(pool, journal, folder
 async def test_crash_between_put_and_commit_leaves_nothing_that_names_it(
     pool, journal, folder, new_submission
 ):
-    one, putting = new_submission(), asyncio.Event()
+    one, put = new_submission(), asyncio.Event()
     await journal.append([accept(one)])
 
     async def hang() -> None:
-        putting.set()
+        put.set()
         await asyncio.Event().wait()
 
-    folder.before_put = hang
+    folder.after_put = hang
     doing = asyncio.create_task(journal.append([append(one, 2, step_completed("a", BIG))]))
-    await asyncio.wait_for(putting.wait(), 10)
+    await asyncio.wait_for(put.wait(), 10)
+    assert len(folder.files) == 1
     doing.cancel()
     await asyncio.wait([doing], timeout=10)
     assert [entry.seq for entry in await journal.read(one.execution_id)] == [1]
@@ -363,3 +366,38 @@ async def test_large_question_and_large_answer_leave_the_rows_too(
     heir = PostgresJournal(pool, "c/1", 30.0, Sealer(pool, folder))
     left = await heir.commands([one.execution_id, other.execution_id])
     assert [command.payload["data"]["text"] for command in left] == [BIG + "0", "yes", "yes"]
+
+
+async def test_content_has_its_name_only_after_what_is_to_come_before(folder):
+    tenant, sha256 = uuid.uuid4(), "ab" * 32
+    before = asyncio.get_running_loop().create_future()
+    putting = asyncio.create_task(folder.put(tenant, sha256, b"content", before))
+    async with asyncio.timeout(10):
+        while [path.stat().st_size for path in folder.files] != [len(b"content")]:
+            await asyncio.sleep(0)
+    assert await folder.size(tenant, sha256) is None
+    before.set_result(None)
+    await putting
+    assert await folder.get(tenant, sha256) == b"content"
+    assert [path.name for path in folder.files] == [sha256]
+
+
+async def test_content_is_put_anew_when_it_went_before_its_turn_came(folder):
+    tenant, sha256 = uuid.uuid4(), "ab" * 32
+    await folder.put(tenant, sha256, b"content")
+
+    async def collected() -> None:
+        await folder.remove(tenant, sha256)
+
+    await folder.put(tenant, sha256, b"content", collected())
+    assert await folder.get(tenant, sha256) == b"content"
+    assert [path.name for path in folder.files] == [sha256]
+
+
+async def test_content_leaves_nothing_behind_when_what_is_to_come_before_fails(folder):
+    async def fails() -> None:
+        raise StoreUnavailable()
+
+    with pytest.raises(StoreUnavailable):
+        await folder.put(uuid.uuid4(), "ab" * 32, b"content", fails())
+    assert folder.files == []

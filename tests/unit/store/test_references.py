@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from agentflow.errors import StoreError
 from agentflow.store.blobs_references import (
     LIMIT,
     Split,
+    Texts,
+    Unencoded,
     is_marked,
     join,
     references,
@@ -112,3 +115,32 @@ def test_lines_refer_to_what_is_known_and_keep_the_rest():
     kept = split_lines(body, frozenset({known.sha256}))
     assert len(body) - len(kept) > 2.9 * len(BIG)
     assert join(b"\x01" + kept, divided(BIG).blobs) == body
+
+
+@settings(max_examples=100, deadline=None)
+@given(VALUES)
+def test_value_that_was_not_encoded_is_kept_as_its_json_is(value):
+    content = msgspec.json.encode(value)
+    texts: Texts = {}
+    part = split(Unencoded(value), texts)
+    assert join(part.content, part.blobs) == content
+    assert len(part.content) <= LIMIT
+    assert part == split(content)
+    assert split(Unencoded([value]), texts).blobs.keys() >= {
+        reference for _, reference, _ in texts.values()
+    }
+
+
+def test_text_is_encoded_once_for_all_the_places_it_stands_in():
+    texts: Texts = {}
+    first = split(Unencoded({"result": BIG, "delta": {"field": BIG}}), texts)
+    again = split(Unencoded({"final": (BIG,)}), texts)
+    ((reference, content),) = first.blobs.items()
+    assert again.blobs[reference] is content
+    assert references(again.content) == {reference}
+
+
+def test_whatever_is_no_json_becomes_what_its_json_says():
+    value = {1: BIG, "when": datetime(2020, 1, 1, tzinfo=UTC), "pair": (1, float("nan"))}
+    part = split(Unencoded(value))
+    assert join(part.content, part.blobs) == msgspec.json.encode(value)
