@@ -283,7 +283,14 @@ def _weight(append: Append) -> int:
 
 
 def _is_heavy(append: Append) -> bool:
-    """Whether it holds a long text, as far as can be told without a long look."""
+    """Whether it holds a long text, as far as can be told without a long look: every append is asked."""
+    for event in append.events:
+        if type(event) is StepCompleted and (
+            _is_long(event.delta, LEVELS) or _is_long(event.result, LEVELS)
+        ):
+            return True
+    if append.accept is None and append.outcome is None:
+        return False
     return any(_is_long(value, LEVELS) for value in _values(append))
 
 
@@ -302,9 +309,16 @@ def _values(append: Append) -> Iterator[Json]:
 
 
 def _is_long(value: Json, levels: int) -> bool:
-    if isinstance(value, dict) and levels and len(value) <= WIDTH:
-        return any(_is_long(child, levels - 1) for child in value.values())
-    return isinstance(value, str) and len(value) > LONG
+    if type(value) is str:
+        return len(value) > LONG
+    if type(value) is dict and levels and len(value) <= WIDTH:
+        for child in value.values():
+            if type(child) is str:
+                if len(child) > LONG:
+                    return True
+            elif child and _is_long(child, levels - 1):
+                return True
+    return False
 
 
 def _bytes_of(value: Json, levels: int) -> int:

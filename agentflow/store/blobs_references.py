@@ -157,7 +157,13 @@ def holds_long_text(value: Json, levels: int = 3, width: int = sys.maxsize) -> b
         return len(value) + 2 > LIMIT
     if not isinstance(value, dict) or not levels or len(value) > width:
         return False
-    return any(holds_long_text(child, levels - 1, width) for child in value.values())
+    for child in value.values():
+        if type(child) is str:
+            if len(child) + 2 > LIMIT:
+                return True
+        elif child and holds_long_text(child, levels - 1, width):
+            return True
+    return False
 
 
 def _without_large_children(value: Json, taken: _Taken, depth: int) -> Json:

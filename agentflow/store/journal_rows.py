@@ -15,6 +15,7 @@ from agentflow.execution.events import (
     ModelCall,
     StepCompleted,
     StepLate,
+    StepWaiting,
     encode,
     kind,
 )
@@ -56,12 +57,13 @@ class Rows(NamedTuple):
         """The rows of a batch; every value is encoded, but for those that hold a long text."""
         accepted = [append for append in batch if append.accept]
         over = [append for append in batch if append.outcome]
+        waiting = [append for append in batch if StepWaiting in map(type, append.events)]
         return cls(
             _event_columns(batch),
             _accept_columns(accepted),
             _outcome_columns(over),
             _step_columns(over),
-            columns([row for append in batch for row in opened(append)], OPENED_COLUMNS),
+            columns([row for append in waiting for row in opened(append)], OPENED_COLUMNS),
         )
 
     @property
@@ -118,14 +120,13 @@ def _event_row(event: Event) -> tuple[object, ...]:
 
 
 def _payload(event: Event) -> bytes | Unencoded:
-    values: tuple[Json, ...] = ()
-    if isinstance(event, StepCompleted):
-        values = event.delta, event.result
-    elif isinstance(event, ExecutionCreated):
-        values = (event.initial_state,)
-    elif isinstance(event, ExecutionCompleted):
-        values = (event.output,)
-    return Unencoded(event) if any(map(_holds_long_text, values)) else encode(event)
+    if type(event) is StepCompleted:
+        large = _holds_long_text(event.delta) or _holds_long_text(event.result)
+    elif type(event) is ExecutionCreated:
+        large = _holds_long_text(event.initial_state)
+    else:
+        large = type(event) is ExecutionCompleted and _holds_long_text(event.output)
+    return Unencoded(event) if large else encode(event)
 
 
 def _value(value: Json) -> bytes | Unencoded:
