@@ -102,8 +102,11 @@ async def _measured(
     if first.facts.get("standby"):
         await begun(log, len(before) + 1)
     second = await stack.enter_async_context(started(command, folder, dsn))
+    going_on = asyncio.create_task(
+        second.told("recover", {})
+    )  # some go on only when they are told to
     after = await begun(log, len(before) + 1)
-    answer = await second.told("recover", {})
+    answer = await going_on
     return _judged(answer, lines(log), before, after[len(before)].at - killed_at)
 
 
