@@ -105,6 +105,7 @@ async def _measured(
     going_on = asyncio.create_task(
         second.told("recover", {})
     )  # some go on only when they are told to
+    stack.callback(going_on.cancel)
     after = await begun(log, len(before) + 1)
     answer = await going_on
     return _judged(answer, lines(log), before, after[len(before)].at - killed_at)
